@@ -1,0 +1,16 @@
+// What a plan needs to know of a device, as plain data: plans are made without CUDA. query_device() fills it from a GPU.
+#pragma once
+
+#include <cstdint>
+
+namespace winnow {
+
+/// Properties of a CUDA device. The defaults describe an H100 SXM.
+struct device_info {
+    std::int32_t compute_capability = 90;             ///< major * 10 + minor
+    std::int32_t multiprocessors = 132;
+    std::int32_t shared_memory_per_block = 232448;    ///< bytes, opt-in maximum
+    std::int64_t l2_bytes = 52428800;
+};
+
+}  // namespace winnow

@@ -1,0 +1,115 @@
+// Where the tokens of each request live inside the key, value and query tensors: contiguous, ragged, paged.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/tensor_view.hpp"
+
+namespace winnow {
+
+/// How axes 0 and 1 of a key or value tensor are to be read.
+enum class kv_layout : std::int32_t {
+    contiguous,   ///< [batch, token, kv_head, channel]
+    ragged,       ///< [1, packed token, kv_head, channel]; request b owns rows [start[b], start[b + 1])
+    block_table,  ///< [page, token in page, kv_head, channel]; pages[b * table_stride + t / page_size]
+    page_list     ///< same pages; request b owns entries [start[b], start[b + 1]) of `pages` (CSR, as FlashInfer)
+};
+
+/// Index of the keys and values of a batch. All pointers are device pointers for kernels, host pointers for the
+/// reference; their contents may change between launches of one plan. NHD and HND are a matter of the tensors' strides.
+struct kv_index {
+    kv_layout layout = kv_layout::contiguous;
+    std::int32_t const* length = nullptr;  ///< [batch] keys per request. Null: contiguous takes the token extent,
+                                           ///< ragged start[b+1]-start[b]; a page list then needs last_page_length
+    std::int32_t const* start = nullptr;   ///< [batch + 1], ragged and page_list
+    std::int32_t const* pages = nullptr;   ///< page ids, block_table [batch, table_stride] and page_list [start[batch]]
+    std::int64_t table_stride = 0;         ///< entries between two requests of a block table
+    std::int32_t const* last_page_length = nullptr;  ///< [batch], page_list: tokens in the last page
+    std::int32_t max_length = 0;           ///< bound of every length; 0: contiguous takes the token extent
+};
+
+/// Index of ragged query (and output) rows; the default says that tensors are [batch, token, head, channel].
+struct query_index {
+    std::int32_t const* start = nullptr;  ///< [batch + 1] first packed row of each request; tensors are [1, rows, ...]
+    std::int32_t batch = 0;               ///< requests, when `start` is given
+    std::int32_t max_length = 0;          ///< bound of every request's row count, when `start` is given
+};
+
+/// Extents that plans and grids are made from; they bound everything and never change between launches of one plan.
+struct batch_shape {
+    std::int32_t batch;
+    std::int32_t heads;
+    std::int32_t kv_heads;
+    std::int32_t head_dim;
+    std::int32_t max_queries;  ///< rows of one request at most
+    std::int32_t max_keys;     ///< keys of one request at most
+    WINNOW_HOST_DEVICE constexpr std::int32_t group() const { return heads / kv_heads; }
+};
+
+template <class T>
+WINNOW_HOST_DEVICE constexpr batch_shape shape_of(tensor_view<T const, 4> const& queries, query_index const& rows,
+                                                  tensor_view<T const, 4> const& keys, kv_index const& kv) {
+    bool const packed = rows.start != nullptr;
+    return {packed ? rows.batch : static_cast<std::int32_t>(queries.extent[0]),
+            static_cast<std::int32_t>(queries.extent[2]),
+            static_cast<std::int32_t>(keys.extent[2]),
+            static_cast<std::int32_t>(queries.extent[3]),
+            packed ? rows.max_length : static_cast<std::int32_t>(queries.extent[1]),
+            kv.max_length > 0 || kv.layout != kv_layout::contiguous ? kv.max_length
+                                                                    : static_cast<std::int32_t>(keys.extent[1])};
+}
+
+/// One request as it is at run time.
+struct request_view {
+    std::int32_t outer;           ///< index on axis 0 of queries and output
+    std::int32_t first_row;       ///< index on axis 1 of the request's first row
+    std::int32_t queries;         ///< rows
+    std::int32_t keys;            ///< keys
+    std::int32_t first_position;  ///< position of the first row
+};
+
+/// Reads the lengths of request `b`. Bad values are clamped to the plan's bounds so that no kernel reads outside them.
+WINNOW_HOST_DEVICE constexpr request_view request_of(batch_shape const& shape, query_index const& rows,
+                                                     kv_index const& kv, std::int32_t page_size, attention_mask mask,
+                                                     std::int32_t b) {
+    request_view r{b, 0, shape.max_queries, shape.max_keys, 0};
+    if (rows.start != nullptr) {
+        r.outer = 0;
+        r.first_row = rows.start[b];
+        r.queries = rows.start[b + 1] - r.first_row;
+    }
+    if (kv.length != nullptr) {
+        r.keys = kv.length[b];
+    } else if (kv.layout == kv_layout::ragged) {
+        r.keys = kv.start[b + 1] - kv.start[b];
+    } else if (kv.layout == kv_layout::page_list) {
+        std::int32_t const count = kv.start[b + 1] - kv.start[b];
+        r.keys = count <= 0 ? 0 : (count - 1) * page_size + kv.last_page_length[b];
+    }
+    r.queries = smaller(larger(r.queries, 0), shape.max_queries);
+    r.keys = smaller(larger(r.keys, 0), shape.max_keys);
+    r.first_position = mask.offset == end_aligned ? r.keys - r.queries : mask.offset;
+    return r;
+}
+
+/// Where one token lives: indices on axes 0 and 1 of the key and value tensors. `outer` < 0: nowhere (a bad page id).
+struct token_location {
+    std::int32_t outer;
+    std::int32_t token;
+};
+
+/// Location of key `position` (0 <= position < keys) of request `b`. `outer_extent` bounds page ids.
+WINNOW_HOST_DEVICE constexpr token_location locate(kv_index const& kv, fast_divider page_size, std::int64_t outer_extent,
+                                                   std::int32_t b, std::int32_t position) {
+    if (kv.layout == kv_layout::contiguous) return {b, position};
+    if (kv.layout == kv_layout::ragged) return {0, kv.start[b] + position};
+    std::int32_t const entry = page_size.quotient(position);
+    std::int64_t const first = kv.layout == kv_layout::block_table ? b * kv.table_stride : kv.start[b];
+    std::int32_t const page = kv.pages[first + entry];
+    return {page >= 0 && page < outer_extent ? page : -1, position - entry * page_size.divisor};
+}
+
+}  // namespace winnow

@@ -1,0 +1,134 @@
+// Hierarchical top-k pruning as values: stages, scorers, presets, and the index arithmetic of chunks and query blocks.
+//
+// A stage scores chunks of keys against a block of queries and keeps the best; the next stage cuts those into smaller ones.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/core/selection.hpp"
+
+namespace winnow {
+
+/// How a chunk [left, right) of keys is scored against the rows of a query block: always a maximum over rows (and over
+/// the heads that share a list) of dot products with one or more representative keys.
+enum class scorer : std::int32_t {
+    tree_probe,        ///< binary search by probes at branch centres; score is the best probe on the path (released HiP code)
+    tree_probe_first,  ///< binary search by the first key of each branch; score is the last representative (the paper)
+    centre_probe,      ///< one probe, at (left + right) / 2
+    mean_key           ///< one probe, the mean of the chunk's keys
+};
+
+/// Which heads walk a tree search together. Scorers without a path do not depend on it.
+enum class probe_path : std::int32_t {
+    per_head,     ///< every query head walks its own path (faithful)
+    per_kv_group  ///< one path per KV head, branches compared by the maximum over its query heads
+};
+
+/// One stage of the pipeline.
+struct prune_stage {
+    std::int32_t query_block;   ///< query rows that share a list; aligned to absolute positions
+    std::int32_t query_stride;  ///< consecutive rows averaged before scoring; divides query_block
+    std::int32_t chunk;         ///< keys per chunk
+    std::int32_t keep;          ///< chunks kept
+};
+
+inline constexpr int max_prune_stages = 8;
+
+/// A pruning method: stages from coarse to fine and what they share. The last stage's chunks are the selected blocks.
+struct prune_method {
+    prune_stage stages[max_prune_stages] = {};
+    std::int32_t stage_count = 0;
+    attention_window window = {};  ///< sinks and recent keys, which pruning leaves to attention
+    winnow::scorer scorer = winnow::scorer::tree_probe;
+    probe_path path = probe_path::per_head;
+    winnow::sharing sharing = winnow::sharing::per_batch;
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr prune_stage const& last() const { return stages[stage_count - 1]; }
+    /// Keys that a list can hold.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t budget() const { return last().keep * last().chunk; }
+};
+
+/// InfiniteHiP's default: 256 sinks, 1024 recent keys, 2048 selected (InfiniteHiP, appendix F).
+inline constexpr prune_method hip_3k{
+    .stages = {{64, 4, 256, 128}, {64, 4, 32, 256}, {64, 1, 8, 256}}, .stage_count = 3, .window = {256, 1024}};
+
+/// The same with 4096 selected keys, for the first layers.
+inline constexpr prune_method hip_3k_early_layer{
+    .stages = {{64, 4, 256, 128}, {64, 4, 32, 256}, {64, 1, 8, 512}}, .stage_count = 3, .window = {256, 1024}};
+
+/// InfiniteHiP's 5K preset: 4096 selected keys in blocks of 16. The paper gives no query stride; 4, 4, 1 as in hip_3k.
+inline constexpr prune_method hip_5k{
+    .stages = {{64, 4, 64, 512}, {64, 4, 32, 512}, {64, 1, 16, 256}}, .stage_count = 3, .window = {256, 1024}};
+
+/// HiP v1's beam on a fixed grid: 64 branches halve from 256 keys to 8, one list per head (HiP, algorithm 1). The paper
+/// ends at blocks of 2 keys; attention works on blocks of 8, so the last two halvings are left out.
+inline constexpr prune_method hip_v1{.stages = {{32, 1, 256, 64}, {32, 1, 128, 64}, {32, 1, 64, 64},
+                                                {32, 1, 32, 64}, {32, 1, 16, 64}, {32, 1, 8, 64}},
+                                     .stage_count = 6,
+                                     .window = {16, 256},
+                                     .scorer = scorer::centre_probe,
+                                     .sharing = sharing::per_head};
+
+/// For tests and short contexts: 16 sinks, 64 recent keys, 64 selected.
+inline constexpr prune_method hip_tiny{
+    .stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}, .stage_count = 2, .window = {16, 64}};
+
+/// First key that no row up to looking position `last` needs from a list: all later ones are in its window. `lookahead`
+/// admits keys that leave the window within that many later decode steps, so that a list reused for so long drops none.
+WINNOW_HOST_DEVICE constexpr std::int32_t eligible_end(std::int32_t last, std::int32_t keys, attention_window window,
+                                                       std::int32_t lookahead) {
+    if (last < 0) return 0;
+    std::int32_t const hidden = last < window.recent ? 0 : last - window.recent + 1;
+    std::int32_t const seen = last < keys ? last + 1 : keys;
+    std::int32_t const before = smaller(hidden, keys);
+    return before + smaller(smaller(lookahead, window.recent), seen - before);
+}
+
+/// Chunks of a first stage: the grid starts at the end of the sinks.
+WINNOW_HOST_DEVICE constexpr std::int32_t first_candidates(std::int32_t eligible, std::int32_t sinks, std::int32_t chunk) {
+    return eligible > sinks ? ceil_div(eligible - sinks, chunk) : 0;
+}
+
+/// A query block of one request: rows [first, last] by position; empty when last < first.
+struct query_span {
+    std::int32_t first;
+    std::int32_t last;
+};
+
+/// Block `m` of a request, counted from the block of its first row: see basic_selection.
+WINNOW_HOST_DEVICE constexpr query_span span_of(request_view const& r, std::int32_t query_block, std::int32_t m) {
+    std::int32_t const first = larger(r.first_position, 0), end = r.first_position + r.queries;
+    std::int32_t const begin = (first / query_block + m) * query_block;
+    return {larger(begin, first), smaller(begin + query_block, end) - 1};
+}
+
+/// Block of a coarser stage that holds block `m` of a finer one.
+WINNOW_HOST_DEVICE constexpr std::int32_t coarser_block(request_view const& r, std::int32_t fine, std::int32_t coarse,
+                                                        std::int32_t m) {
+    std::int32_t const first = larger(r.first_position, 0);
+    return (first / fine + m) * fine / coarse - first / coarse;
+}
+
+/// Stages to run at decode step `step` of a request: the first stage due and everything after it; earlier ones are taken
+/// from the cache. stage_count: nothing is due, the final list is reused. Step 0 runs everything.
+WINNOW_HOST_DEVICE constexpr std::int32_t first_stage_due(std::int32_t step, std::int32_t const* intervals,
+                                                          std::int32_t stage_count) {
+    if (step <= 0) return 0;
+    for (std::int32_t i = 0; i < stage_count; ++i)
+        if (step % intervals[i] == 0) return i;
+    return stage_count;
+}
+
+/// Refresh intervals of stages 1, 2, 3 (InfiniteHiP, appendix F): a larger number reuses lists for longer.
+struct refresh_intervals {
+    std::int32_t steps[max_prune_stages];
+};
+inline constexpr refresh_intervals refresh_default{{16, 8, 4, 4, 4, 4, 4, 4}};
+inline constexpr refresh_intervals refresh_fast{{32, 16, 8, 8, 8, 8, 8, 8}};
+inline constexpr refresh_intervals refresh_flash{{96, 24, 8, 8, 8, 8, 8, 8}};
+
+}  // namespace winnow

@@ -1,0 +1,45 @@
+// Lists that pruning keeps between decode steps: one set per request slot, refreshed stage by stage.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/prune_stages.hpp"
+#include "winnow/core/selection.hpp"
+
+namespace winnow {
+
+/// The caller owns the memory. A slot belongs to one running request: when a request enters a slot, or its sequence is
+/// truncated, forked or replaced, the caller sets step[slot] = 0 (a device write) and every stage runs afresh.
+struct stage_cache {
+    std::int32_t* step = nullptr;   ///< [slots] decode steps since the slot was reset; sparse_decode adds 1
+    std::int32_t* lists = nullptr;  ///< stage_cache_entries(...) int32, uninitialised
+    std::int32_t const* slot = nullptr;  ///< [batch] slot of each request; -1 marks a padded row. Null: slot = row
+    std::int32_t slots = 0;
+    refresh_intervals intervals = refresh_default;
+};
+
+/// Where one stage's lists lie inside stage_cache::lists: first the counts [slots, list head], then the chunks'
+/// left ends [slots, list head, keep].
+struct stage_region {
+    std::int64_t counts;
+    std::int64_t lists;
+};
+
+WINNOW_HOST_DEVICE constexpr stage_region stage_region_of(prune_method const& method, std::int32_t list_heads,
+                                                          std::int32_t rows, std::int32_t stage) {
+    std::int64_t offset = 0;
+    for (std::int32_t i = 0; i < stage; ++i)
+        offset += static_cast<std::int64_t>(rows) * list_heads * (method.stages[i].keep + 1);
+    return {offset, offset + static_cast<std::int64_t>(rows) * list_heads};
+}
+
+/// int32 elements of stage_cache::lists for a method.
+constexpr std::size_t stage_cache_entries(prune_method const& method, std::int32_t heads, std::int32_t kv_heads,
+                                          std::int32_t slots) {
+    return static_cast<std::size_t>(
+        stage_region_of(method, list_heads_of(method.sharing, heads, kv_heads), slots, method.stage_count).counts);
+}
+
+}  // namespace winnow

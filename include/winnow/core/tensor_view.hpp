@@ -1,0 +1,68 @@
+// A pointer with extents and int64 strides, in elements: how every tensor enters the library.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "winnow/core/config.hpp"
+
+namespace winnow {
+
+/// View of a strided tensor; owns nothing. `T` may be const. Strides count elements, not bytes, and may be any int64.
+template <class T, int Rank>
+struct tensor_view {
+    T* data = nullptr;
+    std::int64_t extent[Rank] = {};
+    std::int64_t stride[Rank] = {};
+
+    /// Offset of an element, in elements.
+    template <class... Index>
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t offset(Index... index) const {
+        static_assert(sizeof...(Index) <= Rank, "more indices than axes");
+        std::int64_t const at[] = {static_cast<std::int64_t>(index)...};
+        std::int64_t sum = 0;
+        for (int axis = 0; axis < static_cast<int>(sizeof...(Index)); ++axis) sum += at[axis] * stride[axis];
+        return sum;
+    }
+
+    template <class... Index>
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr T& operator()(Index... index) const {
+        static_assert(sizeof...(Index) == Rank, "one index per axis");
+        return data[offset(index...)];
+    }
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t size() const {
+        std::int64_t n = 1;
+        for (auto const e : extent) n *= e;
+        return n;
+    }
+
+    /// A view of mutable elements serves where a view of const elements is asked for.
+    template <class U>
+        requires(std::is_same_v<U, T const> && !std::is_const_v<T>)
+    WINNOW_HOST_DEVICE constexpr operator tensor_view<U, Rank>() const {
+        tensor_view<U, Rank> view;
+        view.data = data;
+        for (int axis = 0; axis < Rank; ++axis) {
+            view.extent[axis] = extent[axis];
+            view.stride[axis] = stride[axis];
+        }
+        return view;
+    }
+};
+
+/// Row-major view: the last axis has stride 1. `packed_view(pointer, {2, 128, 8, 64})`.
+template <class T, int Rank>
+WINNOW_HOST_DEVICE constexpr tensor_view<T, Rank> packed_view(T* data, std::int64_t const (&extent)[Rank]) {
+    tensor_view<T, Rank> view;
+    view.data = data;
+    std::int64_t stride = 1;
+    for (int axis = Rank - 1; axis >= 0; --axis) {
+        view.extent[axis] = extent[axis];
+        view.stride[axis] = stride;
+        stride *= extent[axis];
+    }
+    return view;
+}
+
+}  // namespace winnow

@@ -1,0 +1,355 @@
+// Attention for sm_80 and newer: cp.async, ldmatrix and mma.sync; one thread block per tile of query rows and key split.
+//
+// One step: wait for keys | start values, scores | start the next keys, softmax | wait for values, accumulate.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/op/attend.hpp"
+#include "winnow/policy/attend_policy.hpp"
+#include "winnow/ptx/async_copy.cuh"
+#include "winnow/ptx/convert.cuh"
+#include "winnow/stage/key_walk.cuh"
+#include "winnow/tile/gemm.cuh"
+#include "winnow/tile/online_softmax.cuh"
+#include "winnow/tile/swizzle.hpp"
+
+namespace winnow {
+
+inline constexpr float log2_e = 1.4426950408889634f;
+inline constexpr float ln_2 = 0.6931471805599453f;
+
+/// Kernel arguments: the caller's params and what the plan made of them.
+template <class T>
+struct attend_arguments {
+    attend_params<T> params;
+    attend_schedule schedule;
+    batch_shape shape;
+    fast_divider page_size;
+    float* partial_output;  ///< fp32 [batch, row, head, split, channel], only with splits
+    float* partial_lse;     ///< fp32 base 2 [batch, row, head, split]
+};
+
+/// Which rows and heads this block computes.
+struct attend_work {
+    request_view request;
+    tile_rows rows;
+    std::int32_t batch;
+    std::int32_t kv_head;
+    std::int32_t first_head;  ///< query head
+    std::int32_t heads;       ///< heads packed in this tile
+};
+
+/// Shared memory of one block.
+template <class T, int HeadDim, attend_tile Tile>
+struct attend_storage {
+    alignas(1024) T query[Tile.rows * HeadDim];
+    alignas(1024) T key[Tile.keys * HeadDim];
+    alignas(1024) T value[Tile.keys * HeadDim];
+    key_step<Tile.keys> step[2];
+    attend_work work;  ///< here and not in registers: the accumulators need them all
+    key_walk walk;
+    row_offsets head;  ///< of the KV head in keys and values
+    std::int32_t looking[Tile.rows];  ///< looking position of each row; below 0 for rows that do not exist
+    float maximum[Tile.key_warps][16];
+    float sum[Tile.key_warps][16];
+};
+
+template <class T>
+WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a) {
+    attend_params<T> const& p = a.params;
+    attend_schedule const& s = a.schedule;
+    std::int32_t const columns = a.shape.kv_heads * s.head_groups;
+    std::int32_t const column = blockIdx.x % columns;
+    // Late tiles see the most keys under a causal mask, so they start first.
+    std::int32_t const tile = s.query_tiles - 1 - static_cast<std::int32_t>(blockIdx.x / columns);
+    attend_work w;
+    w.batch = blockIdx.z;
+    w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
+    w.rows = rows_of_tile(tile, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
+    w.kv_head = column / s.head_groups;
+    std::int32_t const in_group = (column % s.head_groups) * s.tile_heads;
+    w.first_head = w.kv_head * a.shape.group() + in_group;
+    w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
+    return w;
+}
+
+/// The walk over the tile's keys: list of its query block, ranges of its first and last row.
+template <class T>
+WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& w) {
+    attend_params<T> const& p = a.params;
+    std::int32_t const keys = w.request.keys;
+    std::int32_t const first = looking_position(p.mask.kind, w.request.first_position + w.rows.first, keys);
+    std::int32_t const last = looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
+    key_walk walk{};
+    walk.keys = keys;
+    walk.request = w.batch;
+    if (!p.selection.empty()) {
+        block_selection const& s = p.selection;
+        std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
+        std::int32_t const position = w.request.first_position + w.rows.first + w.rows.count - 1;
+        std::int32_t const block = query_block_of(position, w.request.first_position, s.query_block);
+        std::int32_t const head = list_head_of(w.first_head, a.shape.heads, s.list_heads());
+        if (row >= 0 && row < s.blocks.extent[0]) {
+            walk.list = s.blocks.data + s.blocks.offset(row, head, block);
+            walk.list_count = smaller(larger(s.counts(row, head, block), 0), s.capacity());
+        }
+        walk.block_shift = 31 - __clz(s.block_size / granule_keys);
+    }
+    walk.early = ranges_of(first, keys, p.window);
+    walk.late = ranges_of(last, keys, p.window);
+    walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
+    return walk;
+}
+
+/// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes where each row looks from.
+template <class T, int HeadDim, attend_tile Tile>
+WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Tile>& shared, attend_arguments<T> const& a,
+                                attend_work const& w) {
+    attend_params<T> const& p = a.params;
+    constexpr int chunks = HeadDim / 8;
+    std::uint32_t const tile = ptx::shared_address(shared.query);
+    T const* const base = p.queries.data + p.queries.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
+    for (int i = threadIdx.x; i < Tile.rows * chunks; i += Tile.threads()) {
+        int const row = i / chunks, chunk = i % chunks;
+        int const token = row / a.schedule.tile_heads, head = row % a.schedule.tile_heads;
+        bool const exists = token < w.rows.count && head < w.heads;
+        std::int64_t const offset = exists ? token * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
+        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), base + offset, exists);
+    }
+    for (int row = threadIdx.x; row < Tile.rows; row += Tile.threads()) {
+        int const token = row / a.schedule.tile_heads;
+        std::int32_t const position = w.request.first_position + w.rows.first + token;
+        bool const exists = token < w.rows.count && row % a.schedule.tile_heads < w.heads;
+        shared.looking[row] = exists ? looking_position(p.mask.kind, position, w.request.keys) : -1;
+    }
+}
+
+/// Hides the scores of keys that a row may not see. Only steps with a boundary in them come here.
+template <int KeyTiles, int Keys>
+WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], key_step<Keys> const& step, int first_tile,
+                               std::int32_t const* looking, key_walk const& walk, attention_window window) {
+    int const lane = threadIdx.x % 32;
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        visible_ranges const ranges = ranges_of(looking[lane / 4 + 8 * h], walk.keys, window);
+        WINNOW_UNROLL
+        for (int n = 0; n < KeyTiles; ++n) {
+            std::int32_t const packed = step.granule[first_tile + n];
+            auto const part = static_cast<key_part>(packed & 7);
+            std::int32_t const key = (packed & ~7) + 2 * (lane % 4);
+            WINNOW_UNROLL
+            for (int e = 0; e < 2; ++e)
+                if (packed < 0 || !ranges.sees(part, key + e)) score[n][2 * h + e] = minus_infinity;
+        }
+    }
+}
+
+/// Writes one row's finished channels: to the output, or as a partial result.
+template <class T>
+struct attend_row_writer {
+    attend_arguments<T> const& a;
+    attend_work const& w;
+
+    /// False for rows that do not exist.
+    WINNOW_DEVICE bool select(int row) {
+        token = row / a.schedule.tile_heads;
+        head = row % a.schedule.tile_heads;
+        return token < w.rows.count && head < w.heads;
+    }
+    WINNOW_DEVICE std::int64_t partial_index() const {
+        std::int32_t const begin = a.params.range == row_range::tail_only ? larger(w.request.queries - a.params.tail, 0) : 0;
+        std::int64_t const row = static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - begin;
+        return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + blockIdx.y;
+    }
+    WINNOW_DEVICE void channels(int channel, float x, float y) const {
+        if (a.schedule.splits > 1) {
+            *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) = make_float2(x, y);
+        } else {
+            tensor_view<T, 4> const& o = a.params.output;
+            T* const at = o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
+            *reinterpret_cast<std::uint32_t*>(at + channel) = ptx::pack<T>(x, y);
+        }
+    }
+    /// `lse` in base 2.
+    WINNOW_DEVICE void log_sum_exp(float lse) const {
+        if (a.schedule.splits > 1) {
+            a.partial_lse[partial_index()] = lse;
+        } else if (!a.params.lse.empty()) {
+            a.params.lse.values(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head) =
+                a.params.lse.base == lse_base::natural ? lse * ln_2 : lse;
+        }
+    }
+    std::int32_t token = 0;
+    std::int32_t head = 0;
+};
+
+/// Adds the results of warps that shared 16 rows and split the keys, in warp order.
+template <class T, int HeadDim, attend_tile Tile>
+WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Tile>& shared, softmax_rows const& state,
+                                   float const (&output)[HeadDim / 8][4], float c, attend_row_writer<T>& writer) {
+    static_assert(Tile.rows == 16 && Tile.row_warps == 1);
+    static_assert(sizeof(T) * 2 * Tile.keys >= sizeof(float) * Tile.key_warps * 16, "the key and value tiles hold the sums");
+    int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    auto* const sums = reinterpret_cast<float*>(shared.key);  // [key warp][16][HeadDim], over keys and values
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        float const sum = row_sum(state.sum[h]);
+        if (lane % 4 == 0) {
+            shared.maximum[warp][lane / 4 + 8 * h] = state.maximum[h];
+            shared.sum[warp][lane / 4 + 8 * h] = sum;
+        }
+    }
+    __syncthreads();  // also: nobody reads the tiles any more
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        int const row = lane / 4 + 8 * h;
+        float maximum = shared.maximum[0][row];
+        WINNOW_UNROLL
+        for (int k = 1; k < Tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
+        float const factor = maximum == minus_infinity ? 0.0f : ptx::exp2_fast((state.maximum[h] - maximum) * c);
+        WINNOW_UNROLL
+        for (int d = 0; d < HeadDim / 8; ++d)
+            *reinterpret_cast<float2*>(sums + (warp * 16 + row) * HeadDim + 8 * d + 2 * (lane % 4)) =
+                make_float2(output[d][2 * h] * factor, output[d][2 * h + 1] * factor);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < 16 * HeadDim / 2; i += Tile.threads()) {
+        int const row = i / (HeadDim / 2), channel = i % (HeadDim / 2) * 2;
+        if (!writer.select(row)) continue;
+        float maximum = shared.maximum[0][row], sum = 0.0f, x = 0.0f, y = 0.0f;
+        WINNOW_UNROLL
+        for (int k = 1; k < Tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
+        WINNOW_UNROLL
+        for (int k = 0; k < Tile.key_warps; ++k) {
+            if (maximum != minus_infinity) sum += shared.sum[k][row] * ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
+            float2 const v = *reinterpret_cast<float2 const*>(sums + (k * 16 + row) * HeadDim + channel);
+            x += v.x;
+            y += v.y;
+        }
+        float const inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
+        writer.channels(channel, x * inverse, y * inverse);
+        if (channel == 0) writer.log_sum_exp(sum > 0.0f ? maximum * c + ptx::log2_fast(sum) : minus_infinity);
+    }
+}
+
+template <class T, int HeadDim, attend_tile Tile>
+__global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
+    attend_sm80(attend_arguments<T> const __grid_constant__ a) {
+    constexpr int row_tiles = Tile.warp_rows() / 16, key_tiles = Tile.warp_keys() / 8;
+    constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
+    extern __shared__ __align__(1024) unsigned char raw[];
+    auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Tile>*>(raw);
+    attend_params<T> const& p = a.params;
+
+    {
+        attend_work const work = work_of(a);
+        if (work.rows.count <= 0) return;
+        if (threadIdx.x == 0) {
+            shared.work = work;
+            shared.walk = walk_of(a, work);
+            shared.head = {work.kv_head * p.keys.stride[2], work.kv_head * p.values.stride[2]};
+        }
+    }
+    __syncthreads();
+    attend_work const& w = shared.work;
+    key_walk const& walk = shared.walk;
+    constexpr int step_granules = Tile.keys / granule_keys;
+    std::int32_t begin = 0, end = ceil_div(walk.sequence.size(), step_granules);
+    if (a.schedule.splits > 1) {
+        std::int32_t const per_split = a.schedule.split_keys / Tile.keys;
+        begin = blockIdx.y * per_split;
+        end = smaller(end, begin + per_split);
+    }
+
+    int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int const row_warp = warp % Tile.row_warps, key_warp = warp / Tile.row_warps;
+    std::uint32_t const query_tile = ptx::shared_address(shared.query) + row_warp * Tile.warp_rows() * row_bytes;
+    std::uint32_t const key_tile = ptx::shared_address(shared.key), value_tile = ptx::shared_address(shared.value);
+
+    softmax_rows state[row_tiles];
+    float output[row_tiles][HeadDim / 8][4];
+    WINNOW_UNROLL
+    for (int i = 0; i < row_tiles; ++i)
+        WINNOW_UNROLL
+        for (int d = 0; d < HeadDim / 8; ++d)
+            WINNOW_UNROLL
+            for (int e = 0; e < 4; ++e) output[i][d][e] = 0.0f;
+    bool const capped = p.soft_cap > 0.0f;
+    float const c = capped ? log2_e : p.scale * log2_e;
+    float const inverse_cap = capped ? p.scale / p.soft_cap : 0.0f;
+
+    if (begin < end) {
+        load_queries(shared, a, w);
+        locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values, shared.head);
+        __syncthreads();
+        fetch_rows<Tile.keys, HeadDim, Tile.threads()>(key_tile, p.keys.data, shared.step[begin & 1], &row_offsets::key);
+        ptx::copy_async_commit();
+    }
+    for (std::int32_t step = begin; step < end; ++step) {
+        key_step<Tile.keys> const& now = shared.step[step & 1];
+        ptx::copy_async_wait<0>();
+        __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
+        fetch_rows<Tile.keys, HeadDim, Tile.threads()>(value_tile, p.values.data, now, &row_offsets::value);
+        ptx::copy_async_commit();
+        if (step + 1 < end)
+            locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values, shared.head);
+
+        float score[row_tiles][key_tiles][4];
+        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, key_tile + key_warp * Tile.warp_keys() * row_bytes);
+
+        ptx::copy_async_wait<0>();
+        __syncthreads();  // values are there; nobody reads the keys any more; the next step is located
+        if (step + 1 < end) {
+            fetch_rows<Tile.keys, HeadDim, Tile.threads()>(key_tile, p.keys.data, shared.step[(step + 1) & 1],
+                                                           &row_offsets::key);
+            ptx::copy_async_commit();
+        }
+        if (capped) {
+            WINNOW_UNROLL
+            for (int i = 0; i < row_tiles; ++i)
+                WINNOW_UNROLL
+                for (int n = 0; n < key_tiles; ++n)
+                    WINNOW_UNROLL
+                    for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.soft_cap, inverse_cap);
+        }
+        bool masked = false;
+        WINNOW_UNROLL
+        for (int i = 0; i < (Tile.keys + 31) / 32; ++i) masked |= now.masked[i] != 0;
+        if (masked) {
+            WINNOW_UNROLL
+            for (int i = 0; i < row_tiles; ++i)
+                mask_scores(score[i], now, key_warp * key_tiles, shared.looking + row_warp * Tile.warp_rows() + 16 * i, walk,
+                            p.window);
+        }
+        WINNOW_UNROLL
+        for (int i = 0; i < row_tiles; ++i) softmax_step(state[i], score[i], output[i], c);
+        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, score, value_tile + key_warp * Tile.warp_keys() * row_bytes);
+    }
+
+    attend_row_writer<T> writer{a, w};
+    if constexpr (Tile.key_warps == 1) {
+        WINNOW_UNROLL
+        for (int i = 0; i < row_tiles; ++i) {
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                float const sum = row_sum(state[i].sum[h]);
+                float const inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
+                if (!writer.select(row_warp * Tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
+                WINNOW_UNROLL
+                for (int d = 0; d < HeadDim / 8; ++d)
+                    writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse, output[i][d][2 * h + 1] * inverse);
+                if (lane % 4 == 0)
+                    writer.log_sum_exp(sum > 0.0f ? state[i].maximum[h] * c + ptx::log2_fast(sum)
+                                                  : minus_infinity);
+            }
+        }
+    } else {
+        merge_key_warps(shared, state[0], output[0], c, writer);
+    }
+}
+
+}  // namespace winnow

@@ -1,0 +1,118 @@
+// Softmax attention over sinks + sliding window + a list of key blocks; dense attention is the special case without limits.
+//
+//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to row i.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "winnow/core/device_info.hpp"
+#include "winnow/core/dtype.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/partial.hpp"
+#include "winnow/core/selection.hpp"
+#include "winnow/core/status.hpp"
+#include "winnow/core/tensor_view.hpp"
+#include "winnow/core/workspace.hpp"
+#include "winnow/op/check.hpp"
+#include "winnow/policy/attend_policy.hpp"
+
+namespace winnow {
+
+/// Head dimensions and element types that the default `launch` serves.
+using attend_head_dims = value_list<64, 128, 256>;
+
+/// Inputs and outputs of attention. T is bf16 or fp16. All pointers are device pointers (host pointers for reference::).
+///
+/// A row sees key j if the mask allows it and j is a sink, in its window, or in a block of its list (HiP, sections 1.4
+/// and 2.3 of our hip spec: each key counts once). With the default window everything is visible: dense attention.
+/// Query head h reads KV head h / (heads / kv_heads). Rows without a visible key give output 0 and lse -inf.
+template <class T>
+struct attend_params {
+    tensor_view<T const, 4> queries = {};  ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel], see kv_index
+    tensor_view<T const, 4> values = {};   ///< same axes as keys, own strides; shares the index of the keys
+    kv_index kv = {};                      ///< where tokens live; default contiguous
+    query_index rows = {};                 ///< ragged queries; default one row range per batch entry
+    block_selection selection = {};        ///< selected key blocks; default none
+    attention_window window = {};          ///< sinks and recent keys; default the whole context
+    tensor_view<T, 4> output = {};         ///< axes of queries; written for every row, and nothing else is
+    lse_view lse = {};                     ///< [batch, token, head]; ragged [1, row, head]; optional
+    float scale = 0;                  ///< of the scores, usually 1 / sqrt(head_dim); must be > 0
+    float soft_cap = 0;               ///< > 0: scores become soft_cap * tanh(score / soft_cap)
+    attention_mask mask = causal{};   ///< causal or full, with the position of row 0
+    row_range range = row_range::all; ///< rows to compute: all, or without / only the last `tail` of each request
+    std::int32_t tail = 0;            ///< see `range`
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
+};
+
+/// Outcome of planning: a status, the workspace it takes, and how the launch will run. Copyable, holds no pointer.
+struct attend_plan {
+    status why;                       ///< ok, or the reason there is no plan
+    std::size_t workspace_bytes = 0;  ///< bytes `launch` needs, aligned to workspace_alignment
+    attend_schedule schedule;
+    batch_shape shape{};
+    std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
+    std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
+
+    [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+};
+
+/// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
+template <class T>
+constexpr status check(attend_params<T> const& p) {
+    if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
+    if (auto s = check_channels(p.values, "values.data", "values.stride[3]", "values.stride"); !s) return s;
+    for (int axis = 0; axis < 4; ++axis) {
+        if (p.values.extent[axis] != p.keys.extent[axis])
+            return fail(errc::bad_extent, "values.extent", "must equal keys.extent", p.values.extent[axis]);
+        if (p.output.extent[axis] != p.queries.extent[axis])
+            return fail(errc::bad_extent, "output.extent", "must equal queries.extent", p.output.extent[axis]);
+    }
+    if (auto s = check_channels<T const>(p.output, "output.data", "output.stride[3]", "output.stride"); !s) return s;
+    if (!p.lse.empty()) {
+        for (int axis = 0; axis < 3; ++axis)
+            if (p.lse.values.extent[axis] != p.queries.extent[axis])
+                return fail(errc::bad_extent, "lse.values.extent", "must equal the first three of queries",
+                            p.lse.values.extent[axis]);
+    }
+    if (!(p.scale > 0)) return fail(errc::out_of_range, "scale", "must be > 0", static_cast<std::int64_t>(p.scale));
+    if (!(p.soft_cap >= 0))
+        return fail(errc::out_of_range, "soft_cap", "must be >= 0", static_cast<std::int64_t>(p.soft_cap));
+    if (auto s = check_window(p.window, p.mask); !s) return s;
+    if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
+    return p.selection.empty() ? status{} : check_selection(p.selection, p.shape());
+}
+
+/// Tiles, splits and workspace of valid params. Reads extents only, so pointers may still be missing.
+template <class T>
+constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info const& device) {
+    attend_plan result;
+    if (device.compute_capability < 80) {
+        result.why = fail(errc::unsupported, "device.compute_capability", "must be >= 80", device.compute_capability);
+        return result;
+    }
+    result.shape = p.shape();
+    result.schedule = attend_schedule_of(result.shape, p.selection, p.window, p.range == row_range::tail_only ? p.tail : 0);
+    if (result.schedule.splits > 1) {
+        auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
+                          result.schedule.splits;
+        workspace_layout layout;
+        result.partial_output = layout.take(rows * result.shape.head_dim, sizeof(float));
+        result.partial_lse = layout.take(rows, sizeof(float));
+        result.workspace_bytes = layout.bytes;
+    }
+    return result;
+}
+
+/// Chooses tiles and splits, and counts the workspace. Pure host arithmetic: no CUDA call, no pointer is read.
+template <class T>
+constexpr attend_plan plan(attend_params<T> const& p, device_info const& device) {
+    attend_plan result;
+    result.why = check(p);
+    return result.why ? attend_plan_of(p, device) : result;
+}
+
+}  // namespace winnow

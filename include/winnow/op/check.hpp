@@ -1,0 +1,184 @@
+// Rules that several operators share, each reported with field, rule and value; nothing here reads device memory.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/dispatch.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/selection.hpp"
+#include "winnow/core/status.hpp"
+#include "winnow/core/tensor_view.hpp"
+#include "winnow/core/workspace.hpp"
+
+namespace winnow {
+
+/// Limit of tokens per request and rows per tensor axis: positions are int32, and tiles look a little past the end.
+inline constexpr std::int64_t max_tokens = (std::int64_t{1} << 31) - (std::int64_t{1} << 20);
+
+/// Limit of query rows that share a list: a position and a block beyond it still fit int32.
+inline constexpr std::int64_t max_query_block = std::int64_t{1} << 20;
+
+/// A tensor whose channels are read 16 bytes at a time: pointer and every stride aligned, channels adjacent.
+template <class T>
+constexpr status check_channels(tensor_view<T, 4> const& view, char const* data, char const* last, char const* others) {
+    bool const empty = view.extent[0] == 0 || view.extent[1] == 0 || view.extent[2] == 0;
+    if (view.data == nullptr && !empty) return fail(errc::null_pointer, data, "must not be null", 0);
+    if (view.stride[3] != 1) return fail(errc::bad_stride, last, "must be 1", view.stride[3]);
+    std::int64_t const step = 16 / static_cast<std::int64_t>(sizeof(T));
+    for (int axis = 0; axis < 3; ++axis)
+        if (view.extent[axis] > 1 && view.stride[axis] % step != 0)
+            return fail(errc::misaligned, others, "must be a multiple of 16 bytes", view.stride[axis]);
+    if (!std::is_constant_evaluated() && reinterpret_cast<std::uintptr_t>(view.data) % 16 != 0)
+        return fail(errc::misaligned, data, "must be 16-byte aligned",
+                    static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(view.data) % 16));
+    return {};
+}
+
+/// Queries [batch, token, head, channel] and keys [outer, token, kv_head, channel] with their indices.
+template <class T>
+constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, query_index const& rows,
+                                        tensor_view<T const, 4> const& keys, kv_index const& kv) {
+    for (int axis = 0; axis < 4; ++axis) {
+        if (queries.extent[axis] < 0 || queries.extent[axis] > max_tokens)
+            return fail(errc::bad_extent, "queries.extent", "must lie in [0, max_tokens]", queries.extent[axis]);
+        if (keys.extent[axis] < 0 || keys.extent[axis] > max_tokens)
+            return fail(errc::bad_extent, "keys.extent", "must lie in [0, max_tokens]", keys.extent[axis]);
+    }
+    std::int64_t const head_dim = queries.extent[3];
+    if (head_dim != 64 && head_dim != 128 && head_dim != 256)
+        return fail(errc::unsupported, "queries.extent[3]", "head_dim must be 64, 128 or 256", head_dim);
+    if (keys.extent[3] != head_dim)
+        return fail(errc::bad_extent, "keys.extent[3]", "must equal queries.extent[3]", keys.extent[3]);
+    if (keys.extent[2] < 1) return fail(errc::bad_extent, "keys.extent[2]", "must be >= 1", keys.extent[2]);
+    if (queries.extent[2] < 1 || queries.extent[2] % keys.extent[2] != 0)
+        return fail(errc::bad_extent, "queries.extent[2]", "heads must be a positive multiple of kv_heads",
+                    queries.extent[2]);
+    if (auto s = check_channels(queries, "queries.data", "queries.stride[3]", "queries.stride"); !s) return s;
+    if (auto s = check_channels(keys, "keys.data", "keys.stride[3]", "keys.stride"); !s) return s;
+
+    if (rows.start != nullptr) {
+        if (queries.extent[0] != 1)
+            return fail(errc::bad_extent, "queries.extent[0]", "must be 1 for ragged rows", queries.extent[0]);
+        if (rows.batch < 0) return fail(errc::bad_extent, "rows.batch", "must be >= 0", rows.batch);
+        if (rows.max_length < 0 || rows.max_length > queries.extent[1])
+            return fail(errc::out_of_range, "rows.max_length", "must lie in [0, queries.extent[1]]", rows.max_length);
+    }
+    std::int64_t const batch = rows.start != nullptr ? rows.batch : queries.extent[0];
+    if (batch > 65535) return fail(errc::unsupported, "batch", "must be <= 65535", batch);
+    if (kv.max_length < 0 || kv.max_length > max_tokens)
+        return fail(errc::out_of_range, "kv.max_length", "must lie in [0, max_tokens]", kv.max_length);
+    switch (kv.layout) {
+        case kv_layout::contiguous:
+            if (keys.extent[0] != batch)
+                return fail(errc::bad_extent, "keys.extent[0]", "must equal the batch", keys.extent[0]);
+            if (kv.max_length > keys.extent[1])
+                return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
+            break;
+        case kv_layout::ragged:
+            if (keys.extent[0] != 1)
+                return fail(errc::bad_extent, "keys.extent[0]", "must be 1 for ragged keys", keys.extent[0]);
+            if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "ragged keys need it", 0);
+            if (kv.max_length > keys.extent[1])
+                return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
+            break;
+        case kv_layout::block_table:
+            if (kv.pages == nullptr && batch > 0) return fail(errc::null_pointer, "kv.pages", "a block table needs it", 0);
+            if (kv.length == nullptr && batch > 0)
+                return fail(errc::null_pointer, "kv.length", "a block table needs it", 0);
+            if (keys.extent[1] < 1) return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
+            if (kv.table_stride < 0 || (batch > 1 && kv.table_stride * keys.extent[1] < kv.max_length))
+                return fail(errc::out_of_range, "kv.table_stride", "must hold max_length / page size entries",
+                            kv.table_stride);
+            break;
+        case kv_layout::page_list:
+            if (kv.pages == nullptr && batch > 0) return fail(errc::null_pointer, "kv.pages", "a page list needs it", 0);
+            if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "a page list needs it", 0);
+            if (kv.length == nullptr && kv.last_page_length == nullptr && batch > 0)
+                return fail(errc::null_pointer, "kv.last_page_length", "a page list needs it or kv.length", 0);
+            if (keys.extent[1] < 1) return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
+            break;
+    }
+    return {};
+}
+
+constexpr status check_window(attention_window const& window, attention_mask const& mask) {
+    if (window.sinks < 0) return fail(errc::out_of_range, "window.sinks", "must be >= 0", window.sinks);
+    if (window.recent < 0) return fail(errc::out_of_range, "window.recent", "must be >= 0", window.recent);
+    if (mask.offset != end_aligned && (mask.offset < 0 || mask.offset > max_tokens))
+        return fail(errc::out_of_range, "mask.offset", "must lie in [0, max_tokens] or be end_aligned", mask.offset);
+    return {};
+}
+
+/// Geometry of a selection; its contents are checked by check_contents (host) or debug_check (device).
+template <class Index>
+constexpr status check_selection(basic_selection<Index> const& s, batch_shape const& shape) {
+    std::int64_t const size = s.block_size;
+    if (size != 8 && size != 16 && size != 32 && size != 64 && size != 128)
+        return fail(errc::unsupported, "selection.block_size", "must be 8, 16, 32, 64 or 128", size);
+    if (s.query_block < 1 || s.query_block > max_query_block)
+        return fail(errc::out_of_range, "selection.query_block", "must lie in [1, max_query_block]", s.query_block);
+    std::int64_t const heads = s.blocks.extent[1];
+    if (heads != 1 && heads != shape.kv_heads && heads != shape.heads)
+        return fail(errc::bad_extent, "selection.blocks.extent[1]", "list heads must be 1, kv_heads or heads", heads);
+    if (s.list_row == nullptr && s.blocks.extent[0] != shape.batch)
+        return fail(errc::bad_extent, "selection.blocks.extent[0]", "must equal the batch", s.blocks.extent[0]);
+    if (s.blocks.extent[2] < query_blocks_of(shape.max_queries, s.query_block))
+        return fail(errc::bad_extent, "selection.blocks.extent[2]", "must hold query_blocks_of(max rows, query_block)",
+                    s.blocks.extent[2]);
+    if (s.blocks.extent[3] < 0 || s.blocks.extent[3] > max_tokens / size)
+        return fail(errc::bad_extent, "selection.blocks.extent[3]", "must lie in [0, max_tokens / block_size]",
+                    s.blocks.extent[3]);
+    if (s.blocks.stride[3] != 1 && s.blocks.extent[3] > 1)
+        return fail(errc::bad_stride, "selection.blocks.stride[3]", "must be 1", s.blocks.stride[3]);
+    if (s.blocks.data == nullptr && s.blocks.size() > 0)
+        return fail(errc::null_pointer, "selection.blocks.data", "must not be null", 0);
+    if (s.counts.data == nullptr && s.counts.size() > 0)
+        return fail(errc::null_pointer, "selection.counts.data", "must not be null", 0);
+    for (int axis = 0; axis < 3; ++axis)
+        if (s.counts.extent[axis] != s.blocks.extent[axis])
+            return fail(errc::bad_extent, "selection.counts.extent", "must equal the first three of blocks",
+                        s.counts.extent[axis]);
+    return {};
+}
+
+/// Workspace handed to a launch against what its plan asked for.
+inline status check_workspace(workspace const& scratch, std::size_t needed) {
+    if (needed == 0) return {};
+    if (scratch.data == nullptr) return fail(errc::null_pointer, "workspace.data", "must not be null", 0);
+    if (scratch.bytes < needed)
+        return fail(errc::workspace_too_small, "workspace.bytes", "must be >= plan.workspace_bytes",
+                    static_cast<std::int64_t>(scratch.bytes));
+    if (reinterpret_cast<std::uintptr_t>(scratch.data) % workspace_alignment != 0)
+        return fail(errc::misaligned, "workspace.data", "must be aligned to workspace_alignment",
+                    static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(scratch.data) % workspace_alignment));
+    return {};
+}
+
+/// Contents of one list in host memory: ascending, unique, in [0, blocks).
+constexpr status check_list(std::int32_t const* list, std::int32_t count, std::int32_t capacity, std::int32_t blocks) {
+    if (count < 0 || count > capacity)
+        return fail(errc::out_of_range, "selection.counts", "must lie in [0, capacity]", count);
+    for (std::int32_t i = 0; i < count; ++i) {
+        if (list[i] < 0 || list[i] >= blocks)
+            return fail(errc::out_of_range, "selection.blocks", "ids must lie in [0, ceil(keys / block_size))", list[i]);
+        if (i > 0 && list[i] <= list[i - 1])
+            return fail(errc::not_ascending, "selection.blocks", "must be ascending and unique", list[i]);
+    }
+    return {};
+}
+
+/// Contents of a whole selection whose pointers are host pointers; every list against a context of `keys` keys.
+template <class Index>
+constexpr status check_contents(basic_selection<Index> const& s, std::int32_t keys) {
+    for (std::int64_t row = 0; row < s.blocks.extent[0]; ++row)
+        for (std::int64_t head = 0; head < s.blocks.extent[1]; ++head)
+            for (std::int64_t block = 0; block < s.blocks.extent[2]; ++block)
+                if (auto r = check_list(s.blocks.data + s.blocks.offset(row, head, block), s.counts(row, head, block),
+                                        s.capacity(), ceil_div(keys, s.block_size));
+                    !r)
+                    return r;
+    return {};
+}
+
+}  // namespace winnow

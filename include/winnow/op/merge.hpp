@@ -1,0 +1,67 @@
+// Combines partial attention results (output, lse) over disjoint sets of keys: split-KV, cascades, context parallelism.
+//
+//   lse = ln sum_i exp(lse_i),   output = sum_i exp(lse_i - lse) output_i;   (0, -inf) is the identity.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "winnow/core/device_info.hpp"
+#include "winnow/core/partial.hpp"
+#include "winnow/core/status.hpp"
+#include "winnow/core/tensor_view.hpp"
+#include "winnow/core/workspace.hpp"
+
+namespace winnow {
+
+/// Parts are combined in ascending order in fp32, so the result is deterministic. T is float, bf16 or fp16.
+/// A part with lse -inf contributes nothing, whatever its output holds. `output` may alias no input.
+template <class T>
+struct merge_params {
+    tensor_view<T const, 4> outputs = {};   ///< [part, row, head, channel]; last stride 1
+    tensor_view<float const, 3> lses = {};  ///< [part, row, head]
+    lse_base base = lse_base::natural; ///< of `lses` and `lse` alike
+    tensor_view<T, 3> output = {};          ///< [row, head, channel]; last stride 1
+    tensor_view<float, 2> lse = {};         ///< [row, head]; optional
+};
+
+struct merge_plan {
+    status why;
+    std::size_t workspace_bytes = 0;  ///< always 0
+    [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+};
+
+template <class T>
+constexpr status check(merge_params<T> const& p) {
+    if (p.outputs.extent[0] < 1) return fail(errc::bad_extent, "outputs.extent[0]", "must be >= 1", p.outputs.extent[0]);
+    for (int axis = 0; axis < 4; ++axis)
+        if (p.outputs.extent[axis] < 0 || p.outputs.extent[axis] > (std::int64_t{1} << 30))
+            return fail(errc::bad_extent, "outputs.extent", "must lie in [0, 2^30]", p.outputs.extent[axis]);
+    for (int axis = 0; axis < 3; ++axis) {
+        if (p.lses.extent[axis] != p.outputs.extent[axis])
+            return fail(errc::bad_extent, "lses.extent", "must equal the first three of outputs", p.lses.extent[axis]);
+        if (p.output.extent[axis] != p.outputs.extent[axis + 1])
+            return fail(errc::bad_extent, "output.extent", "must equal the last three of outputs", p.output.extent[axis]);
+    }
+    if (p.outputs.extent[3] < 1 || p.outputs.extent[3] > 1024)
+        return fail(errc::unsupported, "outputs.extent[3]", "channels must lie in [1, 1024]", p.outputs.extent[3]);
+    if (p.outputs.stride[3] != 1) return fail(errc::bad_stride, "outputs.stride[3]", "must be 1", p.outputs.stride[3]);
+    if (p.output.stride[2] != 1) return fail(errc::bad_stride, "output.stride[2]", "must be 1", p.output.stride[2]);
+    if (p.output.size() == 0) return {};
+    if (p.outputs.data == nullptr) return fail(errc::null_pointer, "outputs.data", "must not be null", 0);
+    if (p.lses.data == nullptr) return fail(errc::null_pointer, "lses.data", "must not be null", 0);
+    if (p.output.data == nullptr) return fail(errc::null_pointer, "output.data", "must not be null", 0);
+    if (p.lse.data != nullptr)
+        for (int axis = 0; axis < 2; ++axis)
+            if (p.lse.extent[axis] != p.output.extent[axis])
+                return fail(errc::bad_extent, "lse.extent", "must equal the first two of output", p.lse.extent[axis]);
+    return {};
+}
+
+/// Merging needs no workspace; the plan carries the check's verdict, as every operator's does.
+template <class T>
+constexpr merge_plan plan(merge_params<T> const& p, device_info const&) {
+    return {check(p), 0};
+}
+
+}  // namespace winnow

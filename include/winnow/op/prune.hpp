@@ -1,0 +1,186 @@
+// Hierarchical top-k pruning: from queries and keys to a block selection, in stages that narrow down where attention goes.
+//
+//   score(chunk) = max over rows of the query block (averaged in groups) and over the heads that share a list of q . k*,
+//   with k* a representative key; each stage keeps its best chunks (ties: the smaller index), ascending.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "winnow/core/device_info.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/prune_stages.hpp"
+#include "winnow/core/selection.hpp"
+#include "winnow/core/stage_cache.hpp"
+#include "winnow/core/status.hpp"
+#include "winnow/core/tensor_view.hpp"
+#include "winnow/core/workspace.hpp"
+#include "winnow/op/check.hpp"
+
+namespace winnow {
+
+/// Inputs and outputs of pruning. T is bf16 or fp16. Queries need no scale: scores only rank.
+///
+/// Candidates of a query block are the keys between the sinks and the window of its last row: [sinks, eligible_end).
+/// A probe counts for a row only if the row's mask allows the key. When a stage has no more candidates than it keeps,
+/// it keeps all of them. Query averaging takes the fp32 mean of query_stride rows, grouped by absolute position.
+template <class T>
+struct prune_params {
+    tensor_view<T const, 4> queries = {};   ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};      ///< [batch | 1 | page, token, kv_head, channel], see kv_index
+    kv_index kv = {};                       ///< where keys live
+    query_index rows = {};                  ///< ragged queries
+    prune_method method = hip_3k;           ///< stages, scorer, sharing, window
+    block_selection_buffer selection = {};  ///< out: [batch, list head, query block, entry] and counts; see selection_shape
+    attention_mask mask = causal{};
+    std::int32_t lookahead = 0;             ///< decode steps a list must stay complete for; see eligible_end
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
+};
+
+/// Extents of the selection that a method writes: [batch, list head, query block, entry].
+struct selection_extents {
+    std::int32_t batch;
+    std::int32_t list_heads;
+    std::int32_t query_blocks;
+    std::int32_t capacity;
+    [[nodiscard]] constexpr std::size_t list_count() const {
+        return static_cast<std::size_t>(batch) * list_heads * query_blocks;
+    }
+};
+
+constexpr selection_extents selection_extents_of(prune_method const& m, batch_shape const& s) {
+    return {s.batch, list_heads_of(m.sharing, s.heads, s.kv_heads), query_blocks_of(s.max_queries, m.last().query_block),
+            m.last().keep};
+}
+
+/// Packed selection over caller's memory: `blocks` holds list_count() * capacity entries, `counts` list_count().
+template <class Index>
+constexpr basic_selection<Index> packed_selection(Index* blocks, Index* counts, prune_method const& m,
+                                                  batch_shape const& shape) {
+    auto const e = selection_extents_of(m, shape);
+    basic_selection<Index> s;
+    s.blocks = packed_view(blocks, {e.batch, e.list_heads, e.query_blocks, e.capacity});
+    s.counts = packed_view(counts, {e.batch, e.list_heads, e.query_blocks});
+    s.block_size = m.last().chunk;
+    s.query_block = m.last().query_block;
+    return s;
+}
+
+/// Validates a method alone.
+constexpr status check(prune_method const& m) {
+    if (m.stage_count < 1 || m.stage_count > max_prune_stages)
+        return fail(errc::out_of_range, "method.stage_count", "must lie in [1, max_prune_stages]", m.stage_count);
+    for (int i = 0; i < m.stage_count; ++i) {
+        auto const& stage = m.stages[i];
+        if (stage.query_block < 1 || stage.query_block > 128)
+            return fail(errc::out_of_range, "method.stages.query_block", "must lie in [1, 128]", stage.query_block);
+        if (stage.query_stride < 1 || stage.query_block % stage.query_stride != 0)
+            return fail(errc::out_of_range, "method.stages.query_stride", "must divide query_block", stage.query_stride);
+        if (!is_power_of_two(stage.chunk) || stage.chunk > 65536)
+            return fail(errc::out_of_range, "method.stages.chunk", "must be a power of two up to 65536", stage.chunk);
+        if (stage.keep < 1 || stage.keep > 65536)
+            return fail(errc::out_of_range, "method.stages.keep", "must lie in [1, 65536]", stage.keep);
+        if (i > 0 && m.stages[i - 1].query_block % stage.query_block != 0)
+            return fail(errc::out_of_range, "method.stages.query_block", "must divide the stage before",
+                        stage.query_block);
+        if (i > 0 && (m.stages[i - 1].chunk % stage.chunk != 0 || m.stages[i - 1].chunk == stage.chunk))
+            return fail(errc::out_of_range, "method.stages.chunk", "must divide the stage before", stage.chunk);
+    }
+    std::int32_t const block = m.last().chunk;
+    if (block < 8 || block > 128)
+        return fail(errc::unsupported, "method.stages.chunk", "the last stage's must be 8, 16, 32, 64 or 128", block);
+    if (m.window.sinks % block != 0)
+        return fail(errc::out_of_range, "method.window.sinks", "must be a multiple of the last chunk", m.window.sinks);
+    return {};
+}
+
+/// Where a prune launch keeps its intermediate data. Query blocks are processed in slabs so that memory stays bounded.
+struct prune_plan {
+    status why;
+    std::size_t workspace_bytes = 0;
+    batch_shape shape{};
+    std::int32_t slab_blocks = 0;      ///< query blocks of the first stage in a slab
+    std::int32_t slabs = 0;
+    std::int32_t list_rows = 0;        ///< lists of one stage: batch * list heads * finest blocks of a slab
+    std::int32_t max_candidates = 0;   ///< candidates of one query block in any stage
+    std::size_t scores = 0;            ///< offset: uint32 [batch, list head, slab block, max_candidates]
+    std::size_t lists = 0;             ///< offset: all stages' lists of the slab, see stage_region_of
+
+    [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+};
+
+/// Bytes of scores that a slab may take; a slab has at least one query block of the first stage.
+inline constexpr std::size_t prune_slab_bytes = std::size_t{48} << 20;
+
+template <class T>
+constexpr status check(prune_params<T> const& p) {
+    if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
+    if (auto s = check(p.method); !s) return s;
+    if (auto s = check_window(p.method.window, p.mask); !s) return s;
+    if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
+    auto const shape = p.shape();
+    auto const extents = selection_extents_of(p.method, shape);
+    if (auto s = check_selection(p.selection, shape); !s) return s;
+    if (p.selection.list_row != nullptr)
+        return fail(errc::unsupported, "selection.list_row", "must be null: lists are written in batch order", 0);
+    if (p.selection.block_size != p.method.last().chunk)
+        return fail(errc::bad_extent, "selection.block_size", "must equal the last stage's chunk", p.selection.block_size);
+    if (p.selection.query_block != p.method.last().query_block)
+        return fail(errc::bad_extent, "selection.query_block", "must equal the last stage's", p.selection.query_block);
+    if (p.selection.list_heads() != extents.list_heads)
+        return fail(errc::bad_extent, "selection.blocks.extent[1]", "must equal list_heads_of(method.sharing, ...)",
+                    p.selection.list_heads());
+    if (p.selection.capacity() < extents.capacity)
+        return fail(errc::bad_extent, "selection.blocks.extent[3]", "must hold the last stage's keep",
+                    p.selection.capacity());
+    return {};
+}
+
+/// Most candidates that one query block can have in a stage: bounds the scores' row.
+constexpr std::int32_t max_candidates_of(prune_method const& m, std::int32_t max_keys) {
+    std::int32_t most = first_candidates(max_keys, m.window.sinks, m.stages[0].chunk);
+    for (int i = 1; i < m.stage_count; ++i) {
+        std::int64_t const pieces = static_cast<std::int64_t>(m.stages[i - 1].keep) * (m.stages[i - 1].chunk / m.stages[i].chunk);
+        std::int64_t const exist = ceil_div(max_keys, m.stages[i].chunk) + 1;
+        most = larger(most, static_cast<std::int32_t>(smaller(pieces, exist + m.stages[i - 1].chunk / m.stages[i].chunk)));
+    }
+    return larger(most, 1);
+}
+
+/// Workspace layout for a shape; shared by prune and by the operators that embed it.
+constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& shape) {
+    prune_plan result;
+    result.shape = shape;
+    result.max_candidates = max_candidates_of(m, shape.max_keys);
+    auto const lists = static_cast<std::size_t>(shape.batch) * list_heads_of(m.sharing, shape.heads, shape.kv_heads);
+    std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / m.last().query_block;
+    std::int32_t const blocks = query_blocks_of(shape.max_queries, coarse);
+    std::size_t const per_block = larger<std::size_t>(lists * ratio * result.max_candidates * sizeof(std::uint32_t), 1);
+    std::int32_t const fit = static_cast<std::int32_t>(
+        smaller<std::size_t>(larger<std::size_t>(prune_slab_bytes / per_block, 1), static_cast<std::size_t>(larger(blocks, 1))));
+    result.slab_blocks = fit;
+    result.slabs = ceil_div(blocks, fit);
+    result.list_rows = static_cast<std::int32_t>(lists) * fit * ratio;
+    workspace_layout layout;
+    result.scores = layout.take(static_cast<std::size_t>(result.list_rows) * result.max_candidates, sizeof(std::uint32_t));
+    result.lists = layout.take(static_cast<std::size_t>(stage_region_of(m, 1, result.list_rows, m.stage_count).counts),
+                               sizeof(std::int32_t));
+    result.workspace_bytes = layout.bytes;
+    return result;
+}
+
+template <class T>
+constexpr prune_plan plan(prune_params<T> const& p, device_info const& device) {
+    prune_plan result;
+    result.why = check(p);
+    if (!result.why) return result;
+    if (device.compute_capability < 80) {
+        result.why = fail(errc::unsupported, "device.compute_capability", "must be >= 80", device.compute_capability);
+        return result;
+    }
+    return prune_plan_of(p.method, p.shape());
+}
+
+}  // namespace winnow

@@ -1,0 +1,180 @@
+// The two calls an engine makes: sparse prefill and sparse decode, each pruning and attention composed.
+//
+//   selection = prune(queries, keys);  output = attend(queries, keys, values, sinks + window + selection).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "winnow/core/stage_cache.hpp"
+#include "winnow/op/attend.hpp"
+#include "winnow/op/prune.hpp"
+
+namespace winnow {
+
+/// Sparse attention for chunks of queries (prefill). Fields as in attend_params and prune_params.
+template <class T>
+struct sparse_prefill_params {
+    tensor_view<T const, 4> queries = {};  ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel]
+    tensor_view<T const, 4> values = {};   ///< same axes as keys, own strides
+    kv_index kv = {};
+    query_index rows = {};
+    prune_method method = hip_3k;          ///< stages, scorer, sharing, sinks and window
+    tensor_view<T, 4> output = {};         ///< axes of queries
+    lse_view lse = {};                     ///< [batch, token, head]; optional
+    float scale = 0;
+    float soft_cap = 0;
+    attention_mask mask = causal{};
+    std::int32_t dense_tail = 0;           ///< last rows of each request that attend to everything (upstream HiP: 64)
+
+    [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
+};
+
+/// Sparse attention for one new token per request (decode), with lists that are kept and refreshed between steps.
+/// The keys and values of the new token are in the cache already, and its length counts them.
+template <class T>
+struct sparse_decode_params {
+    tensor_view<T const, 4> queries = {};  ///< [batch, 1, head, channel]
+    tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel]
+    tensor_view<T const, 4> values = {};
+    kv_index kv = {};
+    prune_method method = hip_3k;
+    stage_cache cache = {};
+    tensor_view<T, 4> output = {};         ///< [batch, 1, head, channel]; a padded row (slot -1 or length 0) gives 0
+    lse_view lse = {};                     ///< [batch, 1, head]; optional
+    float scale = 0;
+    float soft_cap = 0;
+
+    [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, {}, keys, kv); }
+};
+
+/// Plan of either operator.
+struct sparse_plan {
+    status why;
+    std::size_t workspace_bytes = 0;
+    prune_plan prune;
+    attend_plan attend;
+    attend_plan tail;                  ///< the dense rows of a prefill
+    std::size_t selection_blocks = 0;  ///< offset of the selection's blocks (prefill)
+    std::size_t selection_counts = 0;
+    std::size_t scratch = 0;           ///< offset of what prune and attend use in turn
+
+    [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+};
+
+/// The attention half of a prefill; the selection's memory is filled in by launch.
+template <class T>
+constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_selection const& selection) {
+    return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .rows = p.rows, .selection = selection,
+            .window = p.method.window, .output = p.output, .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap,
+            .mask = p.mask, .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all, .tail = p.dense_tail};
+}
+
+/// The dense rows at the end of each request.
+template <class T>
+constexpr attend_params<T> tail_part(sparse_prefill_params<T> const& p) {
+    return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .rows = p.rows, .output = p.output,
+            .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap, .mask = p.mask, .range = row_range::tail_only,
+            .tail = p.dense_tail};
+}
+
+template <class T>
+constexpr prune_params<T> prune_part(sparse_prefill_params<T> const& p, block_selection_buffer const& selection) {
+    return {.queries = p.queries, .keys = p.keys, .kv = p.kv, .rows = p.rows, .method = p.method, .selection = selection,
+            .mask = p.mask};
+}
+
+/// The lists that attention reads at decode: the last stage's, in the cache, found by slot. Entries are block ids.
+template <class T>
+constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
+    batch_shape const shape = p.shape();
+    std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
+    stage_region const at = stage_region_of(p.method, heads, p.cache.slots, p.method.stage_count - 1);
+    std::int32_t const capacity = p.method.last().keep;
+    block_selection s;
+    s.blocks = packed_view<std::int32_t const>(p.cache.lists + at.lists, {p.cache.slots, heads, 1, capacity});
+    s.counts = packed_view<std::int32_t const>(p.cache.lists + at.counts, {p.cache.slots, heads, 1});
+    s.block_size = p.method.last().chunk;
+    s.query_block = p.method.last().query_block;
+    s.list_row = p.cache.slot;
+    return s;
+}
+
+template <class T>
+constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
+    return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .selection = cached_selection(p),
+            .window = p.method.window, .output = p.output, .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap};
+}
+
+template <class T>
+constexpr status check(sparse_prefill_params<T> const& p) {
+    if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
+    if (auto s = check(p.method); !s) return s;
+    if (p.dense_tail < 0) return fail(errc::out_of_range, "dense_tail", "must be >= 0", p.dense_tail);
+    return check(attend_part(p, {}));
+}
+
+template <class T>
+constexpr status check(sparse_decode_params<T> const& p) {
+    if (auto s = check_queries_and_keys(p.queries, {}, p.keys, p.kv); !s) return s;
+    if (auto s = check(p.method); !s) return s;
+    auto const shape = p.shape();
+    if (shape.max_queries != 1)
+        return fail(errc::unsupported, "queries.extent[1]", "decode takes one token per request", shape.max_queries);
+    if (shape.batch > 0) {
+        if (p.cache.step == nullptr) return fail(errc::null_pointer, "cache.step", "must not be null", 0);
+        if (p.cache.lists == nullptr) return fail(errc::null_pointer, "cache.lists", "must not be null", 0);
+    }
+    if (p.cache.slots < 1 || (p.cache.slot == nullptr && p.cache.slots < shape.batch))
+        return fail(errc::bad_extent, "cache.slots", "must be >= 1, and >= the batch without cache.slot", p.cache.slots);
+    for (int i = 0; i < p.method.stage_count; ++i) {
+        if (p.cache.intervals.steps[i] < 1)
+            return fail(errc::out_of_range, "cache.intervals.steps", "must be >= 1", p.cache.intervals.steps[i]);
+    }
+    if (p.cache.intervals.steps[0] > p.method.window.recent)
+        return fail(errc::out_of_range, "cache.intervals.steps[0]", "must be <= method.window.recent, or keys are lost",
+                    p.cache.intervals.steps[0]);
+    auto attend = attend_part(p);
+    if (p.cache.slot == nullptr) attend.selection.blocks.extent[0] = attend.selection.counts.extent[0] = shape.batch;
+    return check(attend);
+}
+
+/// Plan of a prefill: selection, then what pruning and attention need one after the other.
+template <class T>
+constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const& device) {
+    sparse_plan result;
+    result.why = check(p);
+    if (!result.why) return result;
+    auto const shape = p.shape();
+    auto const extents = selection_extents_of(p.method, shape);
+    workspace_layout layout;
+    result.selection_blocks = layout.take(extents.list_count() * extents.capacity, sizeof(std::int32_t));
+    result.selection_counts = layout.take(extents.list_count(), sizeof(std::int32_t));
+    std::int32_t* const unknown = nullptr;  // the workspace is not there yet; geometry is all that planning looks at
+    block_selection selection = packed_selection<std::int32_t const>(unknown, unknown, p.method, shape);
+    result.attend = attend_plan_of(attend_part(p, selection), device);
+    if (p.dense_tail > 0) result.tail = attend_plan_of(tail_part(p), device);
+    result.prune = prune_plan_of(p.method, shape);
+    result.why = !result.attend.why ? result.attend.why : result.tail.why;
+    result.scratch = layout.bytes;
+    result.workspace_bytes = layout.bytes + larger(result.prune.workspace_bytes,
+                                                   larger(result.attend.workspace_bytes, result.tail.workspace_bytes));
+    return result;
+}
+
+template <class T>
+constexpr sparse_plan plan(sparse_decode_params<T> const& p, device_info const& device) {
+    sparse_plan result;
+    result.why = check(p);
+    if (!result.why) return result;
+    auto attend = attend_part(p);
+    if (p.cache.slot == nullptr) attend.selection.blocks.extent[0] = attend.selection.counts.extent[0] = p.shape().batch;
+    result.attend = plan(attend, device);
+    result.why = result.attend.why;
+    result.prune = prune_plan_of(p.method, p.shape());
+    result.workspace_bytes = larger(result.prune.workspace_bytes, result.attend.workspace_bytes);
+    return result;
+}
+
+}  // namespace winnow

@@ -1,0 +1,167 @@
+// Tuning of `attend`: tile shapes per head dimension, and how query rows, heads and key splits are laid over the grid.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/core/selection.hpp"
+
+namespace winnow {
+
+/// Keys are fetched, masked and multiplied in granules of 8: the width of one mma.sync n-tile and the smallest block.
+inline constexpr std::int32_t granule_keys = 8;
+
+/// Row classes of a tile.
+enum class attend_rows : std::int32_t {
+    decode,  ///< 16 rows: all warps share them and split the keys
+    medium,  ///< 64 rows, 16 a warp
+    large    ///< 128 rows, 32 a warp: halves the shared-memory reads per product, needs the registers
+};
+
+/// Compile-time choice of one kernel: `launch<attend_problem{128, attend_rows::large}>(...)`.
+struct attend_problem {
+    std::int32_t head_dim;
+    attend_rows rows;
+};
+
+/// Shape of the portable kernel's tile.
+struct attend_tile {
+    std::int32_t rows;       ///< query rows (tokens x packed heads)
+    std::int32_t keys;       ///< keys per step
+    std::int32_t row_warps;  ///< warps that divide the rows
+    std::int32_t key_warps;  ///< warps that divide the keys of a step; their results are merged at the end
+    std::int32_t min_blocks; ///< thread blocks per multiprocessor that registers must allow
+
+    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return row_warps * key_warps * 32; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t warp_rows() const { return rows / row_warps; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return keys / key_warps; }
+};
+
+/// Tile for a problem. head_dim 256 has no 128-row tile: its output alone would need 256 registers a thread.
+constexpr attend_tile attend_tile_of(attend_problem p) {
+    switch (p.rows) {
+        case attend_rows::decode: return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
+        case attend_rows::medium: return {64, 64, 4, 1, 2};
+        case attend_rows::large: return p.head_dim <= 128 ? attend_tile{128, 64, 4, 1, 2} : attend_tile{64, 64, 4, 1, 2};
+    }
+    return {};
+}
+
+/// How one launch covers its work. Depends on maxima only, so it holds for every graph replay.
+struct attend_schedule {
+    attend_rows rows = attend_rows::large;
+    std::int32_t tile_tokens = 1;   ///< consecutive query rows in a tile
+    std::int32_t tile_heads = 1;    ///< query heads of one KV group packed in a tile
+    std::int32_t head_groups = 1;   ///< tiles that cover one KV head's group
+    std::int32_t query_tiles = 1;   ///< tiles along the rows of a request, at most
+    std::int32_t splits = 1;        ///< pieces of the key sequence; > 1 needs partial results and a merge
+    std::int32_t split_keys = 0;    ///< keys per piece, a multiple of the tile's
+    std::int32_t max_rows = 1;      ///< rows of one request that the launch covers, at most
+};
+
+/// Which rows of each request a launch covers. `sparse_prefill` uses it to make the last rows dense.
+enum class row_range : std::int32_t { all, without_tail, tail_only };
+
+/// A tile's rows: [first, first + count) of its request, and the group's heads it packs.
+struct tile_rows {
+    std::int32_t first;
+    std::int32_t count;
+};
+
+/// Rows of tile `index` of a request. With a selection, tiles are cut at multiples of tile_tokens of the absolute
+/// position, so that each lies in one query block; without one, they are cut from the first row that is covered.
+WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int32_t tile_tokens, bool aligned,
+                                                    request_view const& r, row_range range, std::int32_t tail) {
+    std::int32_t const cut = larger(r.queries - tail, 0);
+    std::int32_t const begin = range == row_range::tail_only ? cut : 0;
+    std::int32_t const end = range == row_range::without_tail ? cut : r.queries;
+    // Positions below 0 (more queries than keys) are cut at multiples of tile_tokens as well.
+    std::int32_t const phase = ((r.first_position + begin) % tile_tokens + tile_tokens) % tile_tokens;
+    std::int32_t const base = aligned ? begin - phase : begin;
+    std::int32_t const first = larger(base + index * tile_tokens, begin);
+    std::int32_t const last = smaller(base + (index + 1) * tile_tokens, end);
+    return {first, larger(last - first, 0)};
+}
+
+/// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are covered.
+template <class Index>
+constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_selection<Index> const& selection,
+                                             attention_window window, std::int32_t tail) {
+    attend_schedule s;
+    std::int32_t const max_rows = tail > 0 ? smaller(tail, shape.max_queries) : shape.max_queries;
+    s.max_rows = larger(max_rows, 1);
+    std::int32_t const group = shape.group();
+    bool const listed = !selection.empty();
+    // Heads may share a tile when they share their keys: always, but for lists per query head.
+    std::int32_t const packable = listed && selection.list_heads() > shape.kv_heads ? 1 : group;
+    std::int32_t const tokens = larger(listed ? smaller(selection.query_block, max_rows) : max_rows, 1);
+
+    auto const pack = [&](attend_rows rows) {
+        std::int32_t const capacity = attend_tile_of({shape.head_dim, rows}).rows;
+        s.rows = rows;
+        s.tile_tokens = smaller(tokens, capacity);
+        if (listed) {  // a divisor of the query block, so that no tile crosses a block: the smallest that holds all
+                       // rows (at decode 1, which leaves the tile to the group's heads), or the largest that fits
+            std::int32_t const most = smaller(selection.query_block, capacity);
+            while (s.tile_tokens < most && selection.query_block % s.tile_tokens != 0) ++s.tile_tokens;
+            while (selection.query_block % s.tile_tokens != 0) --s.tile_tokens;
+        }
+        std::int32_t const used = smaller(s.tile_tokens, tokens);
+        s.tile_heads = smaller(packable, larger(capacity / s.tile_tokens, 1));
+        s.head_groups = ceil_div(group, s.tile_heads);
+        return static_cast<std::int64_t>(used) * group * 100 / (static_cast<std::int64_t>(capacity) * s.head_groups);
+    };
+    // Rows that share keys decide: a 16-row tile for decode, 64 for short chunks, 128 where at least 80 % of it is used.
+    std::int64_t const shared_rows = static_cast<std::int64_t>(tokens) * packable;
+    if (shared_rows <= 16) {
+        pack(attend_rows::decode);
+    } else if (shared_rows <= 64 || pack(attend_rows::large) < 80) {
+        pack(attend_rows::medium);
+    }
+    s.query_tiles = listed ? query_blocks_of(max_rows, s.tile_tokens) : ceil_div(max_rows, s.tile_tokens);
+
+    // Key splits serve short query chunks, which alone cannot fill a GPU. The size of a split depends on the plan's
+    // maxima and never on the batch: a request's bits do not depend on its neighbours. At most 256 splits are merged.
+    if (max_rows <= 64) {
+        // A tile's walk at most. Without a window's limit it is the context. With one: what a row sees, the positions that
+        // the tile's rows are apart, the list, which is walked whole even where it repeats sinks and window, and what
+        // rounding the three parts to granules adds.
+        std::int64_t most = shape.max_keys;
+        if (window.recent != whole_context) {
+            most = smaller<std::int64_t>(most, std::int64_t{window.sinks} + window.recent) + s.tile_tokens + 4 * granule_keys;
+            if (listed) most += std::int64_t{selection.capacity()} * selection.block_size;
+        }
+        s.split_keys = 256;
+        while (most > static_cast<std::int64_t>(s.split_keys) * 256) s.split_keys *= 2;
+        s.splits = static_cast<std::int32_t>(larger<std::int64_t>(ceil_div<std::int64_t>(most, s.split_keys), 1));
+    }
+    return s;
+}
+
+/// The sequence of key granules a tile walks: sinks, listed blocks, window; each a run of granules of 8 keys.
+struct granule_sequence {
+    std::int32_t sinks;          ///< granules of the sinks
+    std::int32_t listed;         ///< granules of the list
+    std::int32_t window;         ///< granules of the window
+    std::int32_t window_origin;  ///< first key of the window's first granule
+    WINNOW_HOST_DEVICE constexpr std::int32_t size() const { return sinks + listed + window; }
+};
+
+/// Granules for rows that look from positions [first, last]; `list_count` blocks of `block_size` keys are listed.
+WINNOW_HOST_DEVICE constexpr granule_sequence granules_of(std::int32_t first, std::int32_t last, std::int32_t keys,
+                                                          attention_window window, std::int32_t list_count,
+                                                          std::int32_t block_size) {
+    visible_ranges const early = ranges_of(first, keys, window), late = ranges_of(last, keys, window);
+    granule_sequence g{0, 0, 0, 0};
+    // The latest row hides the most behind its window, so it asks for the most sinks and listed keys.
+    g.sinks = ceil_div(larger(late.sink_end, 0), granule_keys);
+    g.listed = late.list_end > late.list_begin ? list_count * (block_size / granule_keys) : 0;
+    g.window_origin = round_down(early.window_begin, granule_keys);
+    g.window = late.window_end > g.window_origin ? ceil_div(late.window_end - g.window_origin, granule_keys) : 0;
+    return g;
+}
+
+}  // namespace winnow

@@ -1,0 +1,31 @@
+// cp.async (sm_80): 16-byte copies from global to shared memory that bypass registers, in groups.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+
+namespace winnow::ptx {
+
+/// Shared-memory address as the 32-bit number PTX wants.
+WINNOW_DEVICE std::uint32_t shared_address(void const* pointer) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/// Copies 16 bytes, or writes 16 zero bytes and reads nothing when `valid` is false. Both addresses 16-byte aligned.
+WINNOW_DEVICE void copy_async_16(std::uint32_t shared, void const* global, bool valid) {
+    int const bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes)
+                 : "memory");
+}
+
+/// Closes the group of copies issued so far by this thread.
+WINNOW_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Waits until at most `Pending` of this thread's newest groups are still in flight.
+template <int Pending>
+WINNOW_DEVICE void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+}  // namespace winnow::ptx

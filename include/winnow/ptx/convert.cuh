@@ -1,0 +1,58 @@
+// Conversions and special functions in one instruction each: packed fp32 -> 16 bit, 2^x, log2 x.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
+
+namespace winnow::ptx {
+
+/// Two floats rounded to nearest even; `low` goes to the lower half.
+template <class T>
+WINNOW_DEVICE std::uint32_t pack(float low, float high);
+
+template <>
+WINNOW_DEVICE std::uint32_t pack<bf16>(float low, float high) {
+    std::uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+template <>
+WINNOW_DEVICE std::uint32_t pack<fp16>(float low, float high) {
+    std::uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+/// Both halves of a packed pair as floats.
+template <class T>
+WINNOW_DEVICE float2 unpack(std::uint32_t pair);
+
+template <>
+WINNOW_DEVICE float2 unpack<bf16>(std::uint32_t pair) {
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
+template <>
+WINNOW_DEVICE float2 unpack<fp16>(std::uint32_t pair) {
+    float2 r;
+    asm("{ .reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }" : "=f"(r.x), "=f"(r.y) : "r"(pair));
+    return r;
+}
+
+/// 2^x with a relative error near 2^-22; subnormal results flush to 0, 2^-inf is 0.
+WINNOW_DEVICE float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+WINNOW_DEVICE float log2_fast(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+}  // namespace winnow::ptx

@@ -1,0 +1,87 @@
+// Attention in double precision by plain loops over every visible key: what the kernels are held against.
+//
+//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to row i.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "winnow/op/attend.hpp"
+#include "winnow/reference/parallel.hpp"
+#include "winnow/reference/visible.hpp"
+
+namespace winnow::reference {
+
+/// Unrounded results. Rows that the call does not write (outside `range`, or of no request) hold NaN.
+struct attend_result {
+    std::vector<double> output;  ///< [outer, token, head, channel], packed, extents of queries
+    std::vector<double> lse;     ///< [outer, token, head], in the base of params.lse
+};
+
+/// Scores of a row after scale and soft cap.
+template <class T>
+void scores_of(visible_row<T> const& row, attend_params<T> const& p, std::vector<double>& scores) {
+    auto const channels = static_cast<std::int32_t>(p.queries.extent[3]);
+    double const cap = p.soft_cap;
+    scores.resize(row.count());
+    for (std::size_t n = 0; n < row.count(); ++n) {
+        double const s = dot(row.query, row.key(n), channels) * static_cast<double>(p.scale);
+        scores[n] = cap > 0 ? cap * std::tanh(s / cap) : s;
+    }
+}
+
+/// Turns scores into softmax weights and returns the natural log-sum-exp; -inf and weights 0 when nothing is visible.
+inline double softmax(std::vector<double>& scores) {
+    double const minus_infinity = -std::numeric_limits<double>::infinity();
+    double most = minus_infinity, sum = 0;
+    for (double const s : scores)
+        if (s > most) most = s;
+    // Scores of -inf alone weigh nothing either. A NaN must reach the sum, so it does not take this way out.
+    bool nothing = most == minus_infinity;
+    for (double const s : scores) nothing = nothing && s == minus_infinity;
+    if (nothing) {
+        for (double& s : scores) s = 0;
+        return minus_infinity;
+    }
+    for (double& s : scores) sum += s = std::exp(s - most);
+    for (double& s : scores) s /= sum;
+    return most + std::log(sum);
+}
+
+/// Computes `p` on host pointers: checks it, then writes p.output and p.lse, and unrounded results to `exact` if given.
+template <class T>
+status attend(attend_params<T> const& p, attend_result* exact = nullptr, run_options const& options = {}) {
+    if (auto s = check(p); !s) return s;
+    auto const& extent = p.queries.extent;
+    auto const channels = static_cast<std::size_t>(extent[3]);
+    if (exact) {
+        auto const lists = static_cast<std::size_t>(extent[0] * extent[1] * extent[2]);
+        exact->lse.assign(lists, std::numeric_limits<double>::quiet_NaN());
+        exact->output.assign(lists * channels, std::numeric_limits<double>::quiet_NaN());
+    }
+    double const unit = p.lse.base == lse_base::two ? 1 / std::log(2.0) : 1.0;
+    for_each_row(p, 32, options, [&](visible_row<T> const& row) {
+        std::vector<double> weights, sum(channels, 0.0);
+        scores_of(row, p, weights);
+        double const lse = softmax(weights) * unit;
+        for (std::size_t n = 0; n < row.count(); ++n) {
+            float const* const value = row.value(n);
+            double const weight = weights[n];
+            for (std::size_t c = 0; c < channels; ++c) sum[c] += weight * static_cast<double>(value[c]);
+        }
+        T* const output = p.output.data + p.output.offset(row.outer, row.token, row.head);
+        for (std::size_t c = 0; c < channels; ++c) output[c] = from_float<T>(static_cast<float>(sum[c]));
+        if (!p.lse.empty()) p.lse.values(row.outer, row.token, row.head) = static_cast<float>(lse);
+        if (exact) {
+            auto const at = static_cast<std::size_t>((row.outer * extent[1] + row.token) * extent[2] + row.head);
+            exact->lse[at] = lse;
+            for (std::size_t c = 0; c < channels; ++c) exact->output[at * channels + c] = sum[c];
+        }
+    });
+    return {};
+}
+
+}  // namespace winnow::reference

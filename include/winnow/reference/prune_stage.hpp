@@ -1,0 +1,207 @@
+// One pruning stage by the plain definition: candidates of a query block, their scores in double, and the ones kept.
+//
+//   score(chunk) = max over row groups and over the heads that share a list of q . k*, k* by the scorer; see prune_stages.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "winnow/core/dtype.hpp"
+#include "winnow/op/prune.hpp"
+#include "winnow/reference/parallel.hpp"
+#include "winnow/reference/rows.hpp"
+
+namespace winnow::reference {
+
+/// Where the reference rounds as the kernels do. Probes and sums stay in double either way.
+struct prune_rounding {
+    bool queries = true;   ///< averaged queries (query_stride > 1) are rounded to T, as tensor cores take them
+    bool mean_key = true;  ///< the mean of a chunk's keys is rounded to T
+};
+
+/// What one stage did for one list.
+struct pruned_list {
+    std::int32_t eligible_end = 0;     ///< candidates lie below it
+    std::vector<std::int32_t> left;    ///< left ends of the candidates, ascending
+    std::vector<double> score;         ///< theirs; empty where everything was kept, which needs no scores
+    std::vector<std::int32_t> kept;    ///< left ends of the kept ones, ascending
+};
+
+/// Queries of one head and query block, averaged in groups: fp32 means over the rows of a group inside the block.
+struct query_groups {
+    std::vector<std::int32_t> look;  ///< position from which each group looks: that of its first row
+    std::vector<float> mean;         ///< [group, channel]
+};
+
+/// Everything that the stages of one request share.
+template <class T>
+struct prune_request {
+    prune_params<T> const& p;
+    request_view view;
+    std::int32_t request;
+    prune_rounding rounding;
+    std::vector<row_cache<T>> caches;  ///< one per KV head
+
+    prune_request(prune_params<T> const& params, std::int32_t b, prune_rounding how)
+        : p(params), view(request_of(params.shape(), params.rows, params.kv, page_size_of(params.keys, params.kv),
+                                     params.mask, b)),
+          request(b), rounding(how) {
+        for (std::int32_t h = 0; h < p.shape().kv_heads; ++h)
+            caches.emplace_back(p.keys, tensor_view<T const, 4>{}, p.kv, b, h, view.keys);
+    }
+};
+
+template <class T>
+query_groups groups_of(prune_request<T> const& q, prune_stage const& stage, query_span span, std::int32_t head) {
+    auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
+    query_groups groups;
+    for (std::int32_t position = span.first; position <= span.last;) {
+        std::int32_t const end = smaller((position / stage.query_stride + 1) * stage.query_stride, span.last + 1);
+        std::vector<float> mean(channels, 0.0f);
+        for (std::int32_t at = position; at < end; ++at) {
+            T const* const row = q.p.queries.data +
+                                 q.p.queries.offset(q.view.outer, q.view.first_row + at - q.view.first_position, head);
+            for (std::size_t c = 0; c < channels; ++c) mean[c] += to_float(row[c]);
+        }
+        for (float& m : mean) {
+            m /= static_cast<float>(end - position);
+            if (q.rounding.queries) m = to_float(from_float<T>(m));
+        }
+        groups.look.push_back(q.p.mask.kind == mask_kind::causal ? position : q.view.keys - 1);
+        groups.mean.insert(groups.mean.end(), mean.begin(), mean.end());
+        position = end;
+    }
+    return groups;
+}
+
+/// Maximum over the groups that may see `position` of their product with `key`; NaN never wins. -inf: no group may.
+inline double probe(query_groups const& groups, float const* key, std::int32_t channels, std::int32_t position) {
+    double most = -std::numeric_limits<double>::infinity();
+    for (std::size_t g = 0; g < groups.look.size(); ++g)
+        if (position <= groups.look[g])
+            most = std::fmax(most, dot(groups.mean.data() + g * static_cast<std::size_t>(channels), key, channels));
+    return most;
+}
+
+/// Score of chunk [left, right) by heads that walk one path together (a single head, or a KV group).
+template <class T>
+double chunk_score(prune_request<T>& q, std::vector<query_groups const*> const& heads, std::int32_t kv_head,
+                   std::int32_t chunk, std::int32_t left, std::int32_t right) {
+    double const minus_infinity = -std::numeric_limits<double>::infinity();
+    auto const channels = static_cast<std::int32_t>(q.p.queries.extent[3]);
+    auto& cache = q.caches[static_cast<std::size_t>(kv_head)];
+    auto const over_heads = [&](float const* key, std::int32_t position) {
+        double most = minus_infinity;
+        for (auto const* groups : heads) most = std::fmax(most, probe(*groups, key, channels, position));
+        return most;
+    };
+    auto const at = [&](std::int32_t position) { return over_heads(cache.key(cache.fetch(position)), position); };
+    auto const middle = [](std::int32_t a, std::int32_t b) { return a + (b - a) / 2; };
+
+    switch (q.p.method.scorer) {
+        case scorer::tree_probe: {
+            double best = minus_infinity;
+            for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {  // floor(log2(chunk)) + 1 rounds
+                std::int32_t const centre = middle(left, right);
+                double const a = at(middle(left, centre)), b = at(middle(centre, right));
+                best = std::fmax(best, std::fmax(a, b));
+                if (a > b) right = centre;
+                else left = centre;
+            }
+            return best;
+        }
+        case scorer::tree_probe_first: {
+            while (right - left > 1) {
+                std::int32_t const centre = middle(left, right);
+                if (at(left) > at(centre)) right = centre;
+                else left = centre;
+            }
+            return at(left);
+        }
+        case scorer::centre_probe: return at(middle(left, right));
+        case scorer::mean_key: {
+            std::vector<float> mean(static_cast<std::size_t>(channels), 0.0f);
+            for (std::int32_t j = left; j < right; ++j) {
+                float const* const key = cache.key(cache.fetch(j));
+                for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += key[c];
+            }
+            for (float& m : mean) {
+                m /= static_cast<float>(right - left);
+                if (q.rounding.mean_key) m = to_float(from_float<T>(m));
+            }
+            return over_heads(mean.data(), right - 1);
+        }
+    }
+    return minus_infinity;
+}
+
+/// The `keep` highest scores, ties to the smaller index, ascending; NaN ranks lowest.
+inline std::vector<std::int32_t> keep_best(std::vector<std::int32_t> const& left, std::vector<double> const& score,
+                                           std::int32_t keep) {
+    std::vector<std::size_t> order(left.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return score[a] > score[b] || (score[b] != score[b] && score[a] == score[a]);
+    });
+    order.resize(smaller(order.size(), static_cast<std::size_t>(keep)));
+    std::vector<std::int32_t> kept;
+    for (std::size_t const i : order) kept.push_back(left[i]);
+    std::sort(kept.begin(), kept.end());
+    return kept;
+}
+
+/// Stage `index` for query block `m` (of that stage) and list head `list_head`. `parents`: left ends of the chunks that
+/// the stage before kept for the block around this one; not read by stage 0.
+template <class T>
+pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32_t m, std::int32_t list_head,
+                             std::vector<std::int32_t> const& parents) {
+    prune_method const& method = q.p.method;
+    prune_stage const& stage = method.stages[index];
+    batch_shape const shape = q.p.shape();
+    query_span const span = span_of(q.view, stage.query_block, m);
+    pruned_list list;
+    if (span.last < span.first) return list;
+    std::int32_t const end = list.eligible_end =
+        eligible_end(looking_position(q.p.mask.kind, span.last, q.view.keys), q.view.keys, method.window, q.p.lookahead);
+    if (index == 0) {
+        std::int32_t const sinks = method.window.sinks, count = first_candidates(end, sinks, stage.chunk);
+        for (std::int32_t c = 0; c < count; ++c) list.left.push_back(sinks + c * stage.chunk);
+    } else {
+        for (std::int32_t const parent : parents)
+            for (std::int32_t piece = 0; piece < method.stages[index - 1].chunk; piece += stage.chunk)
+                if (parent + piece < end) list.left.push_back(parent + piece);
+    }
+    if (list.left.size() <= static_cast<std::size_t>(stage.keep)) {
+        list.kept = list.left;
+        return list;
+    }
+
+    // Heads of this list, and among them those that walk together.
+    std::int32_t const list_heads = list_heads_of(method.sharing, shape.heads, shape.kv_heads);
+    std::int32_t const first_head = list_head * (shape.heads / list_heads), group = shape.group();
+    list.score.assign(list.left.size(), -std::numeric_limits<double>::infinity());
+    bool const walks = method.scorer == scorer::tree_probe || method.scorer == scorer::tree_probe_first;
+    bool const together = walks && method.path == probe_path::per_kv_group;
+    std::int32_t walkers = 0;
+    for (std::int32_t head = first_head; head < first_head + shape.heads / list_heads; head += walkers) {
+        // Walking together takes the whole KV group, even for lists per head.
+        walkers = together ? group - head % group : 1;
+        std::vector<query_groups> rows;
+        std::int32_t const from = together ? head / group * group : head;
+        for (std::int32_t h = from; h < from + (together ? group : 1); ++h) rows.push_back(groups_of(q, stage, span, h));
+        std::vector<query_groups const*> heads;
+        for (auto const& r : rows) heads.push_back(&r);
+        for (std::size_t i = 0; i < list.left.size(); ++i) {
+            std::int32_t const left = list.left[i], right = smaller(left + stage.chunk, end);
+            list.score[i] = std::fmax(list.score[i], chunk_score(q, heads, head / group, stage.chunk, left, right));
+        }
+    }
+    list.kept = keep_best(list.left, list.score, stage.keep);
+    return list;
+}
+
+}  // namespace winnow::reference

@@ -1,0 +1,123 @@
+// Walks the keys of a tile: sinks, listed blocks and window as one sequence of 8-key granules, located, fetched, masked.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/policy/attend_policy.hpp"
+#include "winnow/ptx/async_copy.cuh"
+#include "winnow/tile/swizzle.hpp"
+
+namespace winnow {
+
+/// Everything that is the same for all threads of a tile.
+struct key_walk {
+    granule_sequence sequence;
+    visible_ranges early;      ///< of the tile's first row
+    visible_ranges late;       ///< of the tile's last row
+    std::int32_t const* list;  ///< block ids of the tile's query block
+    std::int32_t list_count;
+    std::int32_t block_shift;  ///< log2(block_size / granule_keys)
+    std::int32_t keys;
+    std::int32_t request;
+};
+
+/// One granule: its first key with the part it belongs to in the low bits; `hidden_granule` where there is none.
+struct granule {
+    std::int32_t first;
+    key_part part;
+};
+inline constexpr std::int32_t hidden_granule = -8;
+
+/// Granule `index` of the walk. Block ids outside the context are hidden rather than followed.
+WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32_t index) {
+    if (index < walk.sequence.sinks) return {index * granule_keys, key_part::sink};
+    index -= walk.sequence.sinks;
+    if (index < walk.sequence.listed) {
+        std::int32_t const block = walk.list[index >> walk.block_shift];
+        std::int32_t const inside = index & ((1 << walk.block_shift) - 1);
+        std::int32_t const limit = (walk.keys - 1) >> (walk.block_shift + 3);
+        if (block < 0 || block > limit) return {hidden_granule, key_part::list};
+        return {((block << walk.block_shift) + inside) * granule_keys, key_part::list};
+    }
+    index -= walk.sequence.listed;
+    if (index < walk.sequence.window) return {walk.sequence.window_origin + index * granule_keys, key_part::window};
+    return {hidden_granule, key_part::window};
+}
+
+/// True when every row of the tile sees all 8 keys, so that no row needs a mask.
+WINNOW_HOST_DEVICE constexpr bool seen_by_all(key_walk const& walk, granule g) {
+    std::int32_t const end = g.first + granule_keys;
+    switch (g.part) {
+        case key_part::sink: return g.first >= 0 && end <= walk.early.sink_end;
+        case key_part::list: return g.first >= walk.early.list_begin && end <= walk.early.list_end;
+        case key_part::window: return g.first >= walk.late.window_begin && end <= walk.early.window_end;
+    }
+    return false;
+}
+
+/// False when no row of the tile sees key `key`: it is then neither read nor counted, so garbage there cannot leak.
+WINNOW_HOST_DEVICE constexpr bool seen_by_any(key_walk const& walk, key_part part, std::int32_t key) {
+    switch (part) {
+        case key_part::sink: return key >= 0 && key < walk.late.sink_end;
+        case key_part::list: return key >= walk.late.list_begin && key < walk.late.list_end;
+        case key_part::window: return key >= walk.early.window_begin && key < walk.late.window_end;
+    }
+    return false;
+}
+
+/// Where one key's row starts in the key and value tensors, in elements; `key` < 0: nothing to read, zeros instead.
+struct row_offsets {
+    std::int64_t key;
+    std::int64_t value;
+};
+
+/// One step's keys, as the threads that fetch and mask them read it.
+template <int Keys>
+struct key_step {
+    row_offsets row[Keys];
+    std::int32_t granule[Keys / granule_keys];  ///< first key | part (first keys are multiples of 8)
+    std::int32_t masked[(Keys + 31) / 32];      ///< per warp of locating threads: some granule needs a mask
+};
+
+/// Thread t < Keys locates key t of step `step`. `head_offset`s are those of the KV head; whole warps must call.
+template <int Keys, class T>
+WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::int32_t step, kv_index const& kv,
+                               fast_divider page_size, tensor_view<T const, 4> const& keys,
+                               tensor_view<T const, 4> const& values, row_offsets head) {
+    int const t = threadIdx.x;
+    if (t >= Keys) return;
+    granule const g = granule_at(walk, step * (Keys / granule_keys) + t / granule_keys);
+    std::int32_t const position = g.first + t % granule_keys;
+    row_offsets at{-1, -1};
+    if (g.first >= 0 && seen_by_any(walk, g.part, position)) {
+        token_location const where = locate(kv, page_size, keys.extent[0], walk.request, position);
+        if (where.outer >= 0) {
+            at.key = where.outer * keys.stride[0] + where.token * keys.stride[1] + head.key;
+            at.value = where.outer * values.stride[0] + where.token * values.stride[1] + head.value;
+        }
+    }
+    out.row[t] = at;
+    if (t % granule_keys == 0) out.granule[t / granule_keys] = g.first | static_cast<std::int32_t>(g.part);
+    bool const masked = __any_sync(~0u, !seen_by_all(walk, g));
+    if (t % 32 == 0) out.masked[t / 32] = masked;
+}
+
+/// Starts the copies of one step's rows into a swizzled tile. All threads of the block call.
+template <int Keys, int HeadDim, int Threads, class T>
+WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, key_step<Keys> const& step,
+                              std::int64_t row_offsets::* which) {
+    constexpr int chunks = HeadDim / 8, rows_per_pass = Threads / chunks;
+    static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
+    int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
+#pragma unroll 2  // more in flight would cost registers while scores and output are live
+    for (int pass = 0; pass < Keys / rows_per_pass; ++pass) {
+        int const row = pass * rows_per_pass + first;
+        std::int64_t const offset = step.row[row].*which;
+        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), base + (offset < 0 ? 0 : offset) + chunk * 8, offset >= 0);
+    }
+}
+
+}  // namespace winnow

@@ -1,0 +1,64 @@
+// Online softmax of score fragments: running row maximum and sum, rescaling of the output when the maximum moves.
+//
+//   m' = max(m, max_j s_j),  p_j = 2^(c s_j - c m'),  l' = l 2^(c m - c m') + sum_j p_j,  o' = o 2^(c m - c m') + p V.
+#pragma once
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/ptx/convert.cuh"
+
+namespace winnow {
+
+/// State of two rows (g and g + 8 of a 16-row fragment). The sum is per lane until `finish`.
+struct softmax_rows {
+    float maximum[2] = {minus_infinity, minus_infinity};
+    float sum[2] = {0.0f, 0.0f};
+};
+
+/// Maximum over the four lanes that hold a row.
+WINNOW_DEVICE float row_maximum(float x) {
+    x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+    return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+
+WINNOW_DEVICE float row_sum(float x) {
+    x += __shfl_xor_sync(~0u, x, 1);
+    return x + __shfl_xor_sync(~0u, x, 2);
+}
+
+/// Turns scores into probabilities in place and rescales the output. `c` = scale * log2(e) > 0; scores of -inf are hidden.
+template <int Tiles, int OutputTiles>
+WINNOW_DEVICE void softmax_step(softmax_rows& state, float (&score)[Tiles][4], float (&output)[OutputTiles][4], float c) {
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        float maximum = state.maximum[h];
+        WINNOW_UNROLL
+        for (int n = 0; n < Tiles; ++n) maximum = fmaxf(maximum, fmaxf(score[n][2 * h], score[n][2 * h + 1]));
+        maximum = row_maximum(maximum);
+        // A row that has seen nothing yet keeps -inf; base 0 then gives 2^-inf = 0 instead of NaN.
+        float const base = maximum == minus_infinity ? 0.0f : maximum * c;
+        float const rescale = ptx::exp2_fast(state.maximum[h] * c - base);
+        state.maximum[h] = maximum;
+        float sum = state.sum[h] * rescale;
+        WINNOW_UNROLL
+        for (int n = 0; n < Tiles; ++n) {
+            score[n][2 * h] = ptx::exp2_fast(fmaf(score[n][2 * h], c, -base));
+            score[n][2 * h + 1] = ptx::exp2_fast(fmaf(score[n][2 * h + 1], c, -base));
+            sum += score[n][2 * h] + score[n][2 * h + 1];
+        }
+        state.sum[h] = sum;
+        WINNOW_UNROLL
+        for (int d = 0; d < OutputTiles; ++d) {
+            output[d][2 * h] *= rescale;
+            output[d][2 * h + 1] *= rescale;
+        }
+    }
+}
+
+/// soft_cap * tanh(x / soft_cap), through 2^x: absolute error below 1e-6 * soft_cap, where tanh.approx has 5e-4.
+WINNOW_DEVICE float soft_capped(float x, float soft_cap, float inverse_cap) {
+    float const e = ptx::exp2_fast(x * inverse_cap * 2.885390082f);  // e^(2 x / cap)
+    return soft_cap * (1.0f - __fdividef(2.0f, e + 1.0f));
+}
+
+}  // namespace winnow

@@ -1,0 +1,24 @@
+// Where a row-major tile of 16-bit elements lies in shared memory so that ldmatrix and row copies are free of conflicts.
+//
+// Rows of D elements; the 16-byte chunk index is XORed with the row's low three bits, so 8 rows of one column hit 8 banks groups.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+
+namespace winnow {
+
+/// Byte offset of chunk `chunk` (8 elements) of row `row`, for rows of `Columns` 16-bit elements; Columns >= 64.
+template <int Columns>
+WINNOW_HOST_DEVICE constexpr std::uint32_t swizzled(std::uint32_t row, std::uint32_t chunk) {
+    static_assert(Columns % 64 == 0, "the swizzle permutes groups of 8 chunks");
+    return row * (Columns * 2) + ((chunk ^ (row & 7u)) << 4);
+}
+
+/// Offset of chunk 2 * step + half of the same row, from the offset of chunk `half`: one XOR instead of a new address.
+WINNOW_HOST_DEVICE constexpr std::uint32_t swizzled_step(std::uint32_t offset, std::uint32_t step) {
+    return offset ^ (step << 5);
+}
+
+}  // namespace winnow
