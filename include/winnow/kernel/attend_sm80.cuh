@@ -316,6 +316,7 @@ __global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
                     WINNOW_UNROLL
                     for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.soft_cap, inverse_cap);
         }
+        std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;
         WINNOW_UNROLL
         for (int i = 0; i < (Tile.keys + 31) / 32; ++i) masked |= now.masked[i] != 0;
@@ -326,8 +327,12 @@ __global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
                             p.window);
         }
         WINNOW_UNROLL
-        for (int i = 0; i < row_tiles; ++i) softmax_step(state[i], score[i], output[i], c);
-        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, score, value_tile + key_warp * Tile.warp_keys() * row_bytes);
+        for (int i = 0; i < row_tiles; ++i) {
+            softmax_step(state[i], score[i], output[i], c);
+            round_probabilities<T>(probability[i], score[i]);
+        }
+        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
+                                                          value_tile + key_warp * Tile.warp_keys() * row_bytes);
     }
 
     attend_row_writer<T> writer{a, w};

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "winnow/core/device_info.hpp"
 #include "winnow/core/dtype.hpp"
@@ -78,10 +79,12 @@ constexpr status check(attend_params<T> const& p) {
                 return fail(errc::bad_extent, "lse.values.extent", "must equal the first three of queries",
                             p.lse.values.extent[axis]);
     }
-    if (!(p.scale > 0)) return fail(errc::out_of_range, "scale", "must be > 0", static_cast<std::int64_t>(p.scale));
-    if (!(p.soft_cap >= 0))
-        return fail(errc::out_of_range, "soft_cap", "must be >= 0", static_cast<std::int64_t>(p.soft_cap));
-    if (auto s = check_window(p.window, p.mask); !s) return s;
+    constexpr float finite = std::numeric_limits<float>::max();
+    if (!(p.scale > 0 && p.scale <= finite))
+        return fail(errc::out_of_range, "scale", "must be > 0 and finite", reported(p.scale));
+    if (!(p.soft_cap >= 0 && p.soft_cap <= finite))
+        return fail(errc::out_of_range, "soft_cap", "must be >= 0 and finite", reported(p.soft_cap));
+    if (auto s = check_window(p.window, p.mask, p.shape().max_queries); !s) return s;
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
     return p.selection.empty() ? status{} : check_selection(p.selection, p.shape());
 }

@@ -6,6 +6,7 @@
 #include "winnow/core/dispatch.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
+#include "winnow/core/math.hpp"
 #include "winnow/core/selection.hpp"
 #include "winnow/core/status.hpp"
 #include "winnow/core/tensor_view.hpp"
@@ -18,6 +19,12 @@ inline constexpr std::int64_t max_tokens = (std::int64_t{1} << 31) - (std::int64
 
 /// Limit of query rows that share a list: a position and a block beyond it still fit int32.
 inline constexpr std::int64_t max_query_block = std::int64_t{1} << 20;
+
+/// A float as the value of a status: without its fraction, at most +-2^31, NaN as 0.
+constexpr std::int64_t reported(float x) {
+    constexpr float most = 2147483648.0f;
+    return x != x ? 0 : static_cast<std::int64_t>(smaller(larger(x, -most), most));
+}
 
 /// A tensor whose channels are read 16 bytes at a time: pointer and every stride aligned, channels adjacent.
 template <class T>
@@ -61,13 +68,16 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
         if (queries.extent[0] != 1)
             return fail(errc::bad_extent, "queries.extent[0]", "must be 1 for ragged rows", queries.extent[0]);
         if (rows.batch < 0) return fail(errc::bad_extent, "rows.batch", "must be >= 0", rows.batch);
-        if (rows.max_length < 0 || rows.max_length > queries.extent[1])
-            return fail(errc::out_of_range, "rows.max_length", "must lie in [0, queries.extent[1]]", rows.max_length);
+        if (rows.max_length < smaller<std::int64_t>(queries.extent[1], 1) || rows.max_length > queries.extent[1])
+            return fail(errc::out_of_range, "rows.max_length", "must lie in [1, queries.extent[1]]", rows.max_length);
     }
     std::int64_t const batch = rows.start != nullptr ? rows.batch : queries.extent[0];
     if (batch > 65535) return fail(errc::unsupported, "batch", "must be <= 65535", batch);
     if (kv.max_length < 0 || kv.max_length > max_tokens)
         return fail(errc::out_of_range, "kv.max_length", "must lie in [0, max_tokens]", kv.max_length);
+    // A forgotten bound would clamp every length to 0.
+    if (kv.layout != kv_layout::contiguous && batch > 0 && kv.max_length == 0)
+        return fail(errc::out_of_range, "kv.max_length", "must be >= 1 for ragged and paged keys", 0);
     switch (kv.layout) {
         case kv_layout::contiguous:
             if (keys.extent[0] != batch)
@@ -102,11 +112,11 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
     return {};
 }
 
-constexpr status check_window(attention_window const& window, attention_mask const& mask) {
+constexpr status check_window(attention_window const& window, attention_mask const& mask, std::int32_t max_queries) {
     if (window.sinks < 0) return fail(errc::out_of_range, "window.sinks", "must be >= 0", window.sinks);
     if (window.recent < 0) return fail(errc::out_of_range, "window.recent", "must be >= 0", window.recent);
-    if (mask.offset != end_aligned && (mask.offset < 0 || mask.offset > max_tokens))
-        return fail(errc::out_of_range, "mask.offset", "must lie in [0, max_tokens] or be end_aligned", mask.offset);
+    if (mask.offset != end_aligned && (mask.offset < 0 || mask.offset > max_tokens - max_queries))
+        return fail(errc::out_of_range, "mask.offset", "must lie in [0, max_tokens - rows] or be end_aligned", mask.offset);
     return {};
 }
 

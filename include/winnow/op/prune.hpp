@@ -118,7 +118,7 @@ template <class T>
 constexpr status check(prune_params<T> const& p) {
     if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
     if (auto s = check(p.method); !s) return s;
-    if (auto s = check_window(p.method.window, p.mask); !s) return s;
+    if (auto s = check_window(p.method.window, p.mask, p.shape().max_queries); !s) return s;
     if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
     auto const shape = p.shape();
     auto const extents = selection_extents_of(p.method, shape);

@@ -122,10 +122,8 @@ constexpr status check(sparse_decode_params<T> const& p) {
     auto const shape = p.shape();
     if (shape.max_queries != 1)
         return fail(errc::unsupported, "queries.extent[1]", "decode takes one token per request", shape.max_queries);
-    if (shape.batch > 0) {
-        if (p.cache.step == nullptr) return fail(errc::null_pointer, "cache.step", "must not be null", 0);
-        if (p.cache.lists == nullptr) return fail(errc::null_pointer, "cache.lists", "must not be null", 0);
-    }
+    if (p.cache.step == nullptr) return fail(errc::null_pointer, "cache.step", "must not be null", 0);
+    if (p.cache.lists == nullptr) return fail(errc::null_pointer, "cache.lists", "must not be null", 0);
     if (p.cache.slots < 1 || (p.cache.slot == nullptr && p.cache.slots < shape.batch))
         return fail(errc::bad_extent, "cache.slots", "must be >= 1, and >= the batch without cache.slot", p.cache.slots);
     for (int i = 0; i < p.method.stage_count; ++i) {

@@ -13,7 +13,8 @@ namespace winnow::reference {
 /// How a reference computation runs. Results do not depend on it.
 struct run_options {
     int threads = 1;
-    std::function<void(std::int64_t done, std::int64_t total)> progress = {};  ///< called one at a time, from any thread
+    std::function<void(std::int64_t done, std::int64_t total)> progress =
+        {};  ///< called one at a time, from any thread
 };
 
 /// Every index once; `f` must only write what belongs to its index.

@@ -14,8 +14,8 @@ namespace winnow::reference {
 /// Lists of every stage, request, list head and query block: what a test compares by score margin.
 struct prune_trace {
     std::int32_t list_heads = 0;
-    std::int32_t query_blocks[max_prune_stages] = {};   ///< per request, in each stage
-    std::vector<pruned_list> lists[max_prune_stages];   ///< [request, list head, query block]
+    std::int32_t query_blocks[max_prune_stages] = {};  ///< per request, in each stage
+    std::vector<pruned_list> lists[max_prune_stages];  ///< [request, list head, query block]
 
     pruned_list& at(std::int32_t stage, std::int32_t request, std::int32_t list_head, std::int32_t m) {
         return lists[stage][index(stage, request, list_head, m)];
@@ -78,7 +78,8 @@ status prune(prune_params<T> const& p, prune_trace* trace = nullptr, run_options
     // A query block of the first stage holds whole blocks of all later ones, so they are independent of each other.
     std::int64_t const coarse_blocks = all.query_blocks[0];
     parallel_for(shape.batch * coarse_blocks, options, [&](std::int64_t item) {
-        auto const b = static_cast<std::int32_t>(item / coarse_blocks), m0 = static_cast<std::int32_t>(item % coarse_blocks);
+        auto const b = static_cast<std::int32_t>(item / coarse_blocks),
+                   m0 = static_cast<std::int32_t>(item % coarse_blocks);
         prune_request<T> q(p, b, rounding);
         for (std::int32_t i = 0; i < method.stage_count; ++i) {
             std::int32_t const fine = method.stages[i].query_block;
@@ -98,7 +99,8 @@ status prune(prune_params<T> const& p, prune_trace* trace = nullptr, run_options
     std::int32_t const last = method.stage_count - 1;
     for (std::int32_t b = 0; b < shape.batch; ++b)
         for (std::int32_t h = 0; h < all.list_heads; ++h)
-            for (std::int32_t m = 0; m < all.query_blocks[last]; ++m) write_blocks(p, b, h, m, all.at(last, b, h, m).kept);
+            for (std::int32_t m = 0; m < all.query_blocks[last]; ++m)
+                write_blocks(p, b, h, m, all.at(last, b, h, m).kept);
     return {};
 }
 

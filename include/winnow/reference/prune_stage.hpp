@@ -25,10 +25,10 @@ struct prune_rounding {
 
 /// What one stage did for one list.
 struct pruned_list {
-    std::int32_t eligible_end = 0;     ///< candidates lie below it
-    std::vector<std::int32_t> left;    ///< left ends of the candidates, ascending
-    std::vector<double> score;         ///< theirs; empty where everything was kept, which needs no scores
-    std::vector<std::int32_t> kept;    ///< left ends of the kept ones, ascending
+    std::int32_t eligible_end = 0;   ///< candidates lie below it
+    std::vector<std::int32_t> left;  ///< left ends of the candidates, ascending
+    std::vector<double> score;       ///< theirs; empty where everything was kept, which needs no scores
+    std::vector<std::int32_t> kept;  ///< left ends of the kept ones, ascending
 };
 
 /// Queries of one head and query block, averaged in groups: fp32 means over the rows of a group inside the block.
@@ -103,38 +103,43 @@ double chunk_score(prune_request<T>& q, std::vector<query_groups const*> const& 
     auto const middle = [](std::int32_t a, std::int32_t b) { return a + (b - a) / 2; };
 
     switch (q.p.method.scorer) {
-        case scorer::tree_probe: {
-            double best = minus_infinity;
-            for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {  // floor(log2(chunk)) + 1 rounds
-                std::int32_t const centre = middle(left, right);
-                double const a = at(middle(left, centre)), b = at(middle(centre, right));
-                best = std::fmax(best, std::fmax(a, b));
-                if (a > b) right = centre;
-                else left = centre;
-            }
-            return best;
+    case scorer::tree_probe: {
+        double best = minus_infinity;
+        for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {  // floor(log2(chunk)) + 1 rounds
+            std::int32_t const centre = middle(left, right);
+            double const a = at(middle(left, centre)), b = at(middle(centre, right));
+            best = std::fmax(best, std::fmax(a, b));
+            if (a > b)
+                right = centre;
+            else
+                left = centre;
         }
-        case scorer::tree_probe_first: {
-            while (right - left > 1) {
-                std::int32_t const centre = middle(left, right);
-                if (at(left) > at(centre)) right = centre;
-                else left = centre;
-            }
-            return at(left);
+        return best;
+    }
+    case scorer::tree_probe_first: {
+        while (right - left > 1) {
+            std::int32_t const centre = middle(left, right);
+            if (at(left) > at(centre))
+                right = centre;
+            else
+                left = centre;
         }
-        case scorer::centre_probe: return at(middle(left, right));
-        case scorer::mean_key: {
-            std::vector<float> mean(static_cast<std::size_t>(channels), 0.0f);
-            for (std::int32_t j = left; j < right; ++j) {
-                float const* const key = cache.key(cache.fetch(j));
-                for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += key[c];
-            }
-            for (float& m : mean) {
-                m /= static_cast<float>(right - left);
-                if (q.rounding.mean_key) m = to_float(from_float<T>(m));
-            }
-            return over_heads(mean.data(), right - 1);
+        return at(left);
+    }
+    case scorer::centre_probe:
+        return at(middle(left, right));
+    case scorer::mean_key: {
+        std::vector<float> mean(static_cast<std::size_t>(channels), 0.0f);
+        for (std::int32_t j = left; j < right; ++j) {
+            float const* const key = cache.key(cache.fetch(j));
+            for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += key[c];
         }
+        for (float& m : mean) {
+            m /= static_cast<float>(right - left);
+            if (q.rounding.mean_key) m = to_float(from_float<T>(m));
+        }
+        return over_heads(mean.data(), right - 1);
+    }
     }
     return minus_infinity;
 }
@@ -165,8 +170,8 @@ pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32
     query_span const span = span_of(q.view, stage.query_block, m);
     pruned_list list;
     if (span.last < span.first) return list;
-    std::int32_t const end = list.eligible_end =
-        eligible_end(looking_position(q.p.mask.kind, span.last, q.view.keys), q.view.keys, method.window, q.p.lookahead);
+    std::int32_t const end = list.eligible_end = eligible_end(looking_position(q.p.mask.kind, span.last, q.view.keys),
+                                                              q.view.keys, method.window, q.p.lookahead);
     if (index == 0) {
         std::int32_t const sinks = method.window.sinks, count = first_candidates(end, sinks, stage.chunk);
         for (std::int32_t c = 0; c < count; ++c) list.left.push_back(sinks + c * stage.chunk);
@@ -192,7 +197,8 @@ pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32
         walkers = together ? group - head % group : 1;
         std::vector<query_groups> rows;
         std::int32_t const from = together ? head / group * group : head;
-        for (std::int32_t h = from; h < from + (together ? group : 1); ++h) rows.push_back(groups_of(q, stage, span, h));
+        for (std::int32_t h = from; h < from + (together ? group : 1); ++h)
+            rows.push_back(groups_of(q, stage, span, h));
         std::vector<query_groups const*> heads;
         for (auto const& r : rows) heads.push_back(&r);
         for (std::size_t i = 0; i < list.left.size(); ++i) {

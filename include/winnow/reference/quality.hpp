@@ -24,7 +24,7 @@ struct attention_quality {
     double keys_per_query = 0;    ///< mean number of keys read
     double keys_allowed = 0;      ///< mean number of keys that the mask allows: what dense attention reads
     double block_recall = 1;      ///< of the blocks with the most mass, as many as a list holds, the part that it holds
-    std::vector<double> row_mass; ///< [outer, token, head], packed; NaN for rows that do not count
+    std::vector<double> row_mass;  ///< [outer, token, head], packed; NaN for rows that do not count
 };
 
 /// Softmax mass of every query block of every head over key blocks; each query block's masses sum to 1.
@@ -56,8 +56,11 @@ attend_params<T> dense_of(attend_params<T> p) {
 template <class T>
 attention_map empty_map(attend_params<T> const& p, std::int32_t query_block, std::int32_t key_block) {
     batch_shape const shape = p.shape();
-    attention_map map{shape.batch, shape.heads, query_blocks_of(shape.max_queries, query_block),
-                      ceil_div(shape.max_keys, key_block), {}};
+    attention_map map{shape.batch,
+                      shape.heads,
+                      query_blocks_of(shape.max_queries, query_block),
+                      ceil_div(shape.max_keys, key_block),
+                      {}};
     map.mass.assign(static_cast<std::size_t>(map.batch) * static_cast<std::size_t>(map.heads) *
                         static_cast<std::size_t>(map.query_blocks) * static_cast<std::size_t>(map.key_blocks),
                     0.0);
@@ -85,7 +88,8 @@ status map_attention(attend_params<T> const& p, std::int32_t query_block, std::i
     for (std::size_t at = 0; at < map.mass.size(); at += static_cast<std::size_t>(map.key_blocks)) {
         double total = 0;
         for (std::int32_t i = 0; i < map.key_blocks; ++i) total += map.mass[at + static_cast<std::size_t>(i)];
-        for (std::int32_t i = 0; total > 0 && i < map.key_blocks; ++i) map.mass[at + static_cast<std::size_t>(i)] /= total;
+        for (std::int32_t i = 0; total > 0 && i < map.key_blocks; ++i)
+            map.mass[at + static_cast<std::size_t>(i)] /= total;
     }
     return {};
 }
@@ -111,7 +115,8 @@ double block_recall(attend_params<T> const& p, attention_map const& listable) {
                 std::vector<std::size_t> order;
                 for (std::size_t i = 0; i < mass.size(); ++i)
                     if (mass[i] > 0) order.push_back(i);
-                std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t c) { return mass[a] > mass[c]; });
+                std::stable_sort(order.begin(), order.end(),
+                                 [&](std::size_t a, std::size_t c) { return mass[a] > mass[c]; });
                 std::size_t held = 0;
                 for (auto const mark : listed) held += mark;
                 for (std::size_t i = 0; i < order.size() && i < held; ++i) {
@@ -154,8 +159,10 @@ status measure(attend_params<T> const& p, attention_quality& quality, run_option
         std::int32_t const position = row.view->first_position + row.row;
         std::int64_t const look = looking_position(p.mask.kind, position, row.view->keys);
         std::int32_t const m = query_block_of(position, row.view->first_position, query_block);
-        for (std::int64_t j = p.window.sinks; j < static_cast<std::int64_t>(row.count()) && j <= look - p.window.recent; ++j)
-            listable.at(row.request, row.head, m, static_cast<std::int32_t>(j / block)) += weights[static_cast<std::size_t>(j)];
+        for (std::int64_t j = p.window.sinks; j < static_cast<std::int64_t>(row.count()) && j <= look - p.window.recent;
+             ++j)
+            listable.at(row.request, row.head, m, static_cast<std::int32_t>(j / block)) +=
+                weights[static_cast<std::size_t>(j)];
     });
     double counted = 0;
     for (std::size_t i = 0; i < lists; ++i) {

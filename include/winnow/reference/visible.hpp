@@ -25,7 +25,7 @@ void listed_blocks(attend_params<T> const& p, request_view const& r, std::int32_
                    std::int32_t position, std::vector<std::uint8_t>& listed) {
     listed.clear();
     auto const& s = p.selection;
-    if (s.empty()) return;
+    if (s.empty() || r.keys == 0) return;
     std::int64_t const row = s.list_row ? s.list_row[b] : b;
     if (row < 0 || row >= s.blocks.extent[0]) return;
     std::int32_t const list_head = list_head_of(head, static_cast<std::int32_t>(p.queries.extent[2]), s.list_heads());
@@ -59,8 +59,8 @@ void visible_keys(attend_params<T> const& p, request_view const& r, std::int32_t
 /// One row of one query head with the keys that it sees.
 template <class T>
 struct visible_row {
-    std::int32_t request, row;               ///< request, and row within it
-    std::int32_t outer, token, head;         ///< indices on the first three axes of queries and output
+    std::int32_t request, row;        ///< request, and row within it
+    std::int32_t outer, token, head;  ///< indices on the first three axes of queries and output
     request_view const* view;
     float const* query;                      ///< [head_dim]
     std::vector<std::int32_t> const* keys;   ///< positions, ascending
@@ -81,9 +81,12 @@ template <class T>
 covered_rows covered(attend_params<T> const& p, request_view const& r) {
     std::int32_t const cut = larger(r.queries - p.tail, 0);
     switch (p.range) {
-        case row_range::all: return {0, r.queries};
-        case row_range::without_tail: return {0, cut};
-        case row_range::tail_only: return {cut, r.queries};
+    case row_range::all:
+        return {0, r.queries};
+    case row_range::without_tail:
+        return {0, cut};
+    case row_range::tail_only:
+        return {cut, r.queries};
     }
     return {0, 0};
 }
@@ -119,7 +122,8 @@ void for_each_row(attend_params<T> const& p, std::int32_t row_block, run_options
                     known_list = list;
                 }
                 T const* const from = p.queries.data + p.queries.offset(r.outer, r.first_row + row, head);
-                for (std::int32_t c = 0; c < shape.head_dim; ++c) query[static_cast<std::size_t>(c)] = to_float(from[c]);
+                for (std::int32_t c = 0; c < shape.head_dim; ++c)
+                    query[static_cast<std::size_t>(c)] = to_float(from[c]);
                 f(visible_row<T>{b, row, r.outer, r.first_row + row, head, &r, query.data(), &keys, &slots, &cache});
             }
         }

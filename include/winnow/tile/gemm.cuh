@@ -52,30 +52,35 @@ WINNOW_DEVICE void score_tile(float (&score)[RowTiles][KeyTiles][4], std::uint32
     }
 }
 
-/// output[i] += probabilities (fp32 fragments, rounded to T here) times the values of the same keys.
+/// Probabilities rounded to T, as the left operand of accumulate_tile: an accumulator fragment is an operand fragment.
+template <class T, int KeyTiles>
+WINNOW_DEVICE void round_probabilities(std::uint32_t (&packed)[KeyTiles][2], float const (&probability)[KeyTiles][4]) {
+    WINNOW_UNROLL
+    for (int n = 0; n < KeyTiles; ++n) {
+        packed[n][0] = ptx::pack<T>(probability[n][0], probability[n][1]);
+        packed[n][1] = ptx::pack<T>(probability[n][2], probability[n][3]);
+    }
+}
+
+/// output[i] += probabilities times the values of the same keys.
 template <class T, int HeadDim, int RowTiles, int KeyTiles>
 WINNOW_DEVICE void accumulate_tile(float (&output)[RowTiles][HeadDim / 8][4],
-                                   float const (&probability)[RowTiles][KeyTiles][4], std::uint32_t values) {
+                                   std::uint32_t const (&probability)[RowTiles][KeyTiles][2],
+                                   std::uint32_t values) {
     int const lane = threadIdx.x % 32;
     std::uint32_t const value_base = opaque(values + swizzled<HeadDim>(lane & 15, lane >> 4));
     WINNOW_UNROLL
     for (int n = 0; n < KeyTiles; n += 2) {
-        std::uint32_t a[RowTiles][4];
-        WINNOW_UNROLL
-        for (int i = 0; i < RowTiles; ++i) {
-            a[i][0] = ptx::pack<T>(probability[i][n][0], probability[i][n][1]);
-            a[i][1] = ptx::pack<T>(probability[i][n][2], probability[i][n][3]);
-            a[i][2] = ptx::pack<T>(probability[i][n + 1][0], probability[i][n + 1][1]);
-            a[i][3] = ptx::pack<T>(probability[i][n + 1][2], probability[i][n + 1][3]);
-        }
         WINNOW_UNROLL
         for (int d = 0; d < HeadDim / 16; ++d) {
             std::uint32_t b[4];
             ptx::load_matrices_transposed(b, swizzled_step(value_base, d) + n * 8 * HeadDim * 2);
             WINNOW_UNROLL
             for (int i = 0; i < RowTiles; ++i) {
-                ptx::multiply_add<T>(output[i][2 * d], a[i], b[0], b[1]);
-                ptx::multiply_add<T>(output[i][2 * d + 1], a[i], b[2], b[3]);
+                std::uint32_t const a[4] = {probability[i][n][0], probability[i][n][1], probability[i][n + 1][0],
+                                            probability[i][n + 1][1]};
+                ptx::multiply_add<T>(output[i][2 * d], a, b[0], b[1]);
+                ptx::multiply_add<T>(output[i][2 * d + 1], a, b[2], b[3]);
             }
         }
     }

@@ -1,0 +1,319 @@
+// Bad input of attend: every rule of check, and plans.
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "support/bad_input.hpp"
+#include "support/catch.hpp"
+#include "support/random_input.hpp"
+#include "winnow/op/attend.hpp"
+#include "winnow/reference/attend.hpp"
+
+using namespace winnow;
+
+namespace {
+
+using params = attend_params<bf16>;
+using row = testing::bad_input<params>;
+constexpr std::int64_t too_long = max_tokens + 1;
+
+testing::attend_input<bf16> input_of(kv_layout layout, bool ragged_queries = false) {
+    testing::attend_input<bf16> input({.queries = {5, 5},
+                                       .keys = {40, 23},
+                                       .heads = 4,
+                                       .kv_heads = 2,
+                                       .layout = layout,
+                                       .page_size = 8,
+                                       .ragged_queries = ragged_queries});
+    input.add_selection(8, 16, sharing::per_kv_group, 4, 0.5);
+    return input;
+}
+
+params with_window(params p) {
+    p.window = {4, 8};
+    return p;
+}
+
+status run(params const& p) { return check(p); }
+
+bf16* shifted(bf16 const* p) { return reinterpret_cast<bf16*>(reinterpret_cast<std::uintptr_t>(p) + 2); }
+
+}  // namespace
+
+TEST_CASE("check attend: tensors", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    testing::require_statuses(
+        with_window(input.params()),
+        std::vector<row>{
+            {[](params& p) { p.queries.extent[1] = -1; }, errc::bad_extent, "queries.extent", -1},
+            {[](params& p) { p.queries.extent[2] = too_long; }, errc::bad_extent, "queries.extent", too_long},
+            {[](params& p) { p.keys.extent[1] = -2; }, errc::bad_extent, "keys.extent", -2},
+            {[](params& p) { p.keys.extent[0] = too_long; }, errc::bad_extent, "keys.extent", too_long},
+            {[](params& p) { p.queries.extent[3] = 96; }, errc::unsupported, "queries.extent[3]", 96},
+            {[](params& p) { p.queries.extent[3] = 0; }, errc::unsupported, "queries.extent[3]", 0},
+            {[](params& p) { p.keys.extent[3] = 128; }, errc::bad_extent, "keys.extent[3]", 128},
+            {[](params& p) { p.keys.extent[2] = 0; }, errc::bad_extent, "keys.extent[2]", 0},
+            {[](params& p) { p.queries.extent[2] = 5; }, errc::bad_extent, "queries.extent[2]", 5},
+            {[](params& p) { p.queries.extent[2] = 0; }, errc::bad_extent, "queries.extent[2]", 0},
+            {[](params& p) { p.queries.data = nullptr; }, errc::null_pointer, "queries.data", 0},
+            {[](params& p) { p.queries.stride[3] = 2; }, errc::bad_stride, "queries.stride[3]", 2},
+            {[](params& p) { p.queries.stride[1] = 260; }, errc::misaligned, "queries.stride", 260},
+            {[](params& p) { p.queries.data = shifted(p.queries.data); }, errc::misaligned, "queries.data", 2},
+            {[](params& p) { p.keys.data = nullptr; }, errc::null_pointer, "keys.data", 0},
+            {[](params& p) { p.keys.stride[3] = 0; }, errc::bad_stride, "keys.stride[3]", 0},
+            {[](params& p) { p.keys.stride[0] = -4; }, errc::misaligned, "keys.stride", -4},
+            {[](params& p) { p.keys.data = shifted(p.keys.data); }, errc::misaligned, "keys.data", 2},
+            {[](params& p) { p.values.data = nullptr; }, errc::null_pointer, "values.data", 0},
+            {[](params& p) { p.values.stride[3] = 64; }, errc::bad_stride, "values.stride[3]", 64},
+            {[](params& p) { p.values.stride[2] = 65; }, errc::misaligned, "values.stride", 65},
+            {[](params& p) { p.values.data = shifted(p.values.data); }, errc::misaligned, "values.data", 2},
+            {[](params& p) { p.values.extent[1] = 39; }, errc::bad_extent, "values.extent", 39},
+            {[](params& p) { p.output.extent[1] = 4; }, errc::bad_extent, "output.extent", 4},
+            {[](params& p) { p.output.data = nullptr; }, errc::null_pointer, "output.data", 0},
+            {[](params& p) { p.output.stride[3] = 2; }, errc::bad_stride, "output.stride[3]", 2},
+            {[](params& p) { p.output.stride[2] = 68; }, errc::misaligned, "output.stride", 68},
+            {[](params& p) { p.output.data = shifted(p.output.data); }, errc::misaligned, "output.data", 2},
+            {[](params& p) { p.lse.values.extent[2] = 3; }, errc::bad_extent, "lse.values.extent", 3},
+        },
+        run);
+}
+
+TEST_CASE("check attend: scalars", "[op]") {
+    float const nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+    auto input = input_of(kv_layout::contiguous);
+    testing::require_statuses(
+        with_window(input.params()),
+        std::vector<row>{
+            {[](params& p) { p.scale = 0; }, errc::out_of_range, "scale", 0},
+            {[](params& p) { p.scale = -3.5f; }, errc::out_of_range, "scale", -3},
+            {[=](params& p) { p.scale = nan; }, errc::out_of_range, "scale", 0},
+            {[=](params& p) { p.scale = infinity; }, errc::out_of_range, "scale", std::int64_t{1} << 31},
+            {[](params& p) { p.soft_cap = -1; }, errc::out_of_range, "soft_cap", -1},
+            {[=](params& p) { p.soft_cap = nan; }, errc::out_of_range, "soft_cap", 0},
+            {[=](params& p) { p.soft_cap = infinity; }, errc::out_of_range, "soft_cap", std::int64_t{1} << 31},
+            {[](params& p) { p.window.sinks = -1; }, errc::out_of_range, "window.sinks", -1},
+            {[](params& p) { p.window.recent = -2; }, errc::out_of_range, "window.recent", -2},
+            {[](params& p) { p.mask = causal{-1}; }, errc::out_of_range, "mask.offset", -1},
+            {[](params& p) { p.mask = full{static_cast<std::int32_t>(max_tokens) - 4}; }, errc::out_of_range,
+             "mask.offset", max_tokens - 4},
+            {[](params& p) { p.tail = -1; }, errc::out_of_range, "tail", -1},
+        },
+        run);
+}
+
+TEST_CASE("check attend: selection", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    testing::require_statuses(
+        with_window(input.params()),
+        std::vector<row>{
+            {[](params& p) { p.selection.block_size = 4; }, errc::unsupported, "selection.block_size", 4},
+            {[](params& p) { p.selection.block_size = 24; }, errc::unsupported, "selection.block_size", 24},
+            {[](params& p) { p.selection.query_block = 0; }, errc::out_of_range, "selection.query_block", 0},
+            {[](params& p) { p.selection.query_block = (1 << 20) + 1; }, errc::out_of_range, "selection.query_block",
+             (1 << 20) + 1},
+            {[](params& p) { p.selection.blocks.extent[1] = 3; }, errc::bad_extent, "selection.blocks.extent[1]", 3},
+            {[](params& p) { p.selection.blocks.extent[0] = 1; }, errc::bad_extent, "selection.blocks.extent[0]", 1},
+            {[](params& p) { p.selection.query_block = 1; }, errc::bad_extent, "selection.blocks.extent[2]", 2},
+            {[](params& p) { p.selection.blocks.extent[3] = -1; }, errc::bad_extent, "selection.blocks.extent[3]", -1},
+            {[](params& p) { p.selection.blocks.extent[3] = std::int64_t{1} << 61; }, errc::bad_extent,
+             "selection.blocks.extent[3]", std::int64_t{1} << 61},
+            {[](params& p) { p.selection.blocks.stride[3] = 2; }, errc::bad_stride, "selection.blocks.stride[3]", 2},
+            {[](params& p) { p.selection.blocks.data = nullptr; }, errc::null_pointer, "selection.blocks.data", 0},
+            {[](params& p) { p.selection.counts.data = nullptr; }, errc::null_pointer, "selection.counts.data", 0},
+            {[](params& p) { p.selection.counts.extent[2] = 9; }, errc::bad_extent, "selection.counts.extent", 9},
+        },
+        run);
+}
+
+TEST_CASE("check attend: ragged rows", "[op]") {
+    auto input = input_of(kv_layout::ragged, true);
+    testing::require_statuses(
+        with_window(input.params()),
+        std::vector<row>{
+            {[](params& p) { p.queries.extent[0] = 2; }, errc::bad_extent, "queries.extent[0]", 2},
+            {[](params& p) { p.rows.batch = -1; }, errc::bad_extent, "rows.batch", -1},
+            {[](params& p) { p.rows.max_length = -1; }, errc::out_of_range, "rows.max_length", -1},
+            {[](params& p) { p.rows.max_length = 0; }, errc::out_of_range, "rows.max_length", 0},
+            {[](params& p) { p.rows.max_length = 99; }, errc::out_of_range, "rows.max_length", 99},
+            {[](params& p) { p.rows.batch = 65536; }, errc::unsupported, "batch", 65536},
+        },
+        run);
+}
+
+TEST_CASE("check attend: keys in each layout", "[op]") {
+    SECTION("contiguous") {
+        auto input = input_of(kv_layout::contiguous);
+        testing::require_statuses(
+            with_window(input.params()),
+            std::vector<row>{
+                {[](params& p) { p.keys.extent[0] = 3; }, errc::bad_extent, "keys.extent[0]", 3},
+                {[](params& p) { p.kv.max_length = -1; }, errc::out_of_range, "kv.max_length", -1},
+                {[](params& p) { p.kv.max_length = 41; }, errc::out_of_range, "kv.max_length", 41},
+                {[](params& p) { p.kv.max_length = static_cast<std::int32_t>(too_long); }, errc::out_of_range,
+                 "kv.max_length", too_long},
+            },
+            run);
+    }
+    SECTION("ragged") {
+        auto input = input_of(kv_layout::ragged);
+        testing::require_statuses(
+            with_window(input.params()),
+            std::vector<row>{
+                {[](params& p) { p.keys.extent[0] = 2; }, errc::bad_extent, "keys.extent[0]", 2},
+                {[](params& p) { p.kv.start = nullptr; }, errc::null_pointer, "kv.start", 0},
+                {[](params& p) { p.kv.max_length = 0; }, errc::out_of_range, "kv.max_length", 0},
+                {[](params& p) { p.kv.max_length = 500; }, errc::out_of_range, "kv.max_length", 500},
+            },
+            run);
+    }
+    SECTION("block table") {
+        auto input = input_of(kv_layout::block_table);
+        testing::require_statuses(
+            with_window(input.params()),
+            std::vector<row>{
+                {[](params& p) { p.kv.pages = nullptr; }, errc::null_pointer, "kv.pages", 0},
+                {[](params& p) { p.kv.length = nullptr; }, errc::null_pointer, "kv.length", 0},
+                {[](params& p) { p.kv.max_length = 0; }, errc::out_of_range, "kv.max_length", 0},
+                {[](params& p) { p.keys.extent[1] = p.values.extent[1] = 0; }, errc::bad_extent, "keys.extent[1]", 0},
+                {[](params& p) { p.kv.table_stride = 4; }, errc::out_of_range, "kv.table_stride", 4},
+                {[](params& p) { p.kv.table_stride = -6; }, errc::out_of_range, "kv.table_stride", -6},
+            },
+            run);
+    }
+    SECTION("page list") {
+        auto input = input_of(kv_layout::page_list);
+        testing::require_statuses(
+            with_window(input.params()),
+            std::vector<row>{
+                {[](params& p) { p.kv.pages = nullptr; }, errc::null_pointer, "kv.pages", 0},
+                {[](params& p) { p.kv.start = nullptr; }, errc::null_pointer, "kv.start", 0},
+                {[](params& p) { p.kv.length = nullptr, p.kv.last_page_length = nullptr; }, errc::null_pointer,
+                 "kv.last_page_length", 0},
+                {[](params& p) { p.kv.max_length = 0; }, errc::out_of_range, "kv.max_length", 0},
+                {[](params& p) { p.keys.extent[1] = p.values.extent[1] = 0; }, errc::bad_extent, "keys.extent[1]", 0},
+            },
+            run);
+    }
+}
+
+TEST_CASE("check attend: what is allowed", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    params p = with_window(input.params());
+    SECTION("an empty batch needs no pointers") {
+        p = {};
+        p.queries.extent[2] = p.output.extent[2] = 4, p.queries.extent[3] = p.output.extent[3] = 64;
+        p.keys.extent[2] = p.values.extent[2] = 2, p.keys.extent[3] = p.values.extent[3] = 64;
+        p.queries.stride[3] = p.keys.stride[3] = p.values.stride[3] = p.output.stride[3] = 1;
+        p.scale = 1;
+        CHECK(check(p).ok());
+    }
+    SECTION("strides of axes with one element do not matter") {
+        p.queries.extent[0] = p.output.extent[0] = p.keys.extent[0] = p.values.extent[0] = 1;
+        p.lse = {};
+        p.selection = {};
+        p.queries.stride[0] = 3;
+        CHECK(check(p).ok());
+    }
+    SECTION("lists found through list_row need no row per request") {
+        std::int32_t const rows[] = {0, 0};
+        p.selection.list_row = rows;
+        p.selection.blocks.extent[0] = p.selection.counts.extent[0] = 1;
+        CHECK(check(p).ok());
+    }
+    SECTION("a selection without entries") {
+        p.selection.blocks.extent[3] = 0;
+        p.selection.blocks.data = nullptr;
+        CHECK(check(p).ok());
+    }
+    SECTION("lse is optional") {
+        p.lse = {};
+        CHECK(check(p).ok());
+    }
+}
+
+TEST_CASE("check attend: a failed call writes nothing", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    params p = with_window(input.params());
+    std::vector<char> const before(input.memory().base(), input.memory().base() + input.memory().size());
+    p.scale = -1;
+    reference::attend_result exact;
+    CHECK(reference::attend(p, &exact).code == errc::out_of_range);
+    CHECK(exact.output.empty());
+    CHECK(before == std::vector<char>(input.memory().base(), input.memory().base() + input.memory().size()));
+}
+
+TEST_CASE("check attend: contents of a selection", "[op]") {
+    std::vector<std::int32_t> blocks = {0, 3, 7, 99, 1, 2, 99, 99}, counts = {3, 2};
+    block_selection_buffer s;
+    s.blocks = packed_view(blocks.data(), {1, 1, 2, 4});
+    s.counts = packed_view(counts.data(), {1, 1, 2});
+    s.block_size = 16;
+    CHECK(check_contents(s, 128).ok());
+    SECTION("id beyond the context") {
+        status const r = check_contents(s, 112);
+        CHECK(r.code == errc::out_of_range);
+        CHECK(r.value == 7);
+    }
+    SECTION("negative id") {
+        blocks[0] = -1;
+        CHECK(check_contents(s, 128).code == errc::out_of_range);
+    }
+    SECTION("not ascending") {
+        blocks[5] = 0;
+        CHECK(check_contents(s, 128).code == errc::not_ascending);
+    }
+    SECTION("a duplicate") {
+        blocks[5] = 1;
+        CHECK(check_contents(s, 128).code == errc::not_ascending);
+    }
+    SECTION("count beyond the capacity, and below 0") {
+        counts[1] = 5;
+        CHECK(check_contents(s, 2000).code == errc::out_of_range);
+        counts[1] = -1;
+        CHECK(check_contents(s, 2000).value == -1);
+    }
+}
+
+TEST_CASE("plan attend: refuses what check refuses, and old devices", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    params p = with_window(input.params());
+    device_info device;
+    CHECK(plan(p, device));
+    device.compute_capability = 75;
+    CHECK(plan(p, device).why.code == errc::unsupported);
+    CHECK(std::string(plan(p, device).why.field) == "device.compute_capability");
+    p.scale = 0;
+    CHECK(std::string(plan(p, device_info{}).why.field) == "scale");
+}
+
+TEST_CASE("plan attend: workspace holds one partial result per row, head and split", "[op]") {
+    for (std::int32_t const keys : {0, 1, 255, 256, 1000, 40000})
+        for (std::int32_t const queries : {0, 1, 64, 65}) {
+            params p;
+            p.queries = packed_view(static_cast<bf16 const*>(nullptr), {3, queries, 8, 128});
+            p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {3, keys, 2, 128});
+            p.output = packed_view(static_cast<bf16*>(nullptr), {3, queries, 8, 128});
+            p.scale = 1;
+            attend_plan const plan = attend_plan_of(p, device_info{});
+            REQUIRE(plan);
+            CHECK(plan.workspace_bytes % workspace_alignment == 0);
+            if (plan.schedule.splits == 1) {
+                CHECK(plan.workspace_bytes == 0);
+                continue;
+            }
+            std::size_t const rows = std::size_t{3} * std::size_t(queries) * 8 * std::size_t(plan.schedule.splits);
+            CHECK(plan.partial_output + rows * 128 * sizeof(float) <= plan.partial_lse);
+            CHECK(plan.partial_lse + rows * sizeof(float) <= plan.workspace_bytes);
+        }
+}
+
+TEST_CASE("plan: workspaces that are too small or misaligned", "[op]") {
+    alignas(256) char memory[1024];
+    CHECK(check_workspace({}, 0).ok());
+    CHECK(check_workspace({memory, sizeof memory}, 1024).ok());
+    CHECK(check_workspace({nullptr, 1024}, 8).code == errc::null_pointer);
+    CHECK(check_workspace({memory, 1023}, 1024).code == errc::workspace_too_small);
+    CHECK(check_workspace({memory, 1023}, 1024).value == 1023);
+    CHECK(check_workspace({memory + 16, 1000}, 100).code == errc::misaligned);
+    CHECK(check_workspace({memory + 16, 1000}, 100).value == 16);
+}

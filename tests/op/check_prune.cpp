@@ -1,0 +1,170 @@
+// Bad input of prune: every rule of check, and plans.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "support/bad_input.hpp"
+#include "support/catch.hpp"
+#include "support/random_input.hpp"
+#include "winnow/op/prune.hpp"
+#include "winnow/reference/prune.hpp"
+
+using namespace winnow;
+
+namespace {
+
+using params = prune_params<fp16>;
+using row = testing::bad_input<params>;
+
+status run(params const& p) { return check(p); }
+
+}  // namespace
+
+TEST_CASE("check prune: the method", "[op]") {
+    using method_row = testing::bad_input<prune_method>;
+    prune_method valid = hip_tiny;
+    testing::require_statuses(
+        valid,
+        std::vector<method_row>{
+            {[](prune_method& m) { m.stage_count = 0; }, errc::out_of_range, "method.stage_count", 0},
+            {[](prune_method& m) { m.stage_count = 9; }, errc::out_of_range, "method.stage_count", 9},
+            {[](prune_method& m) { m.stages[0].query_block = 0; }, errc::out_of_range, "method.stages.query_block", 0},
+            {[](prune_method& m) { m.stages[0].query_block = 256; }, errc::out_of_range, "method.stages.query_block",
+             256},
+            {[](prune_method& m) { m.stages[1].query_block = 32; }, errc::out_of_range, "method.stages.query_block",
+             32},
+            {[](prune_method& m) { m.stages[1].query_block = 6; }, errc::out_of_range, "method.stages.query_block", 6},
+            {[](prune_method& m) { m.stages[0].query_stride = 0; }, errc::out_of_range, "method.stages.query_stride",
+             0},
+            {[](prune_method& m) { m.stages[0].query_stride = 3; }, errc::out_of_range, "method.stages.query_stride",
+             3},
+            {[](prune_method& m) { m.stages[0].chunk = 0; }, errc::out_of_range, "method.stages.chunk", 0},
+            {[](prune_method& m) { m.stages[0].chunk = 48; }, errc::out_of_range, "method.stages.chunk", 48},
+            {[](prune_method& m) { m.stages[0].chunk = 131072; }, errc::out_of_range, "method.stages.chunk", 131072},
+            {[](prune_method& m) { m.stages[1].chunk = 32; }, errc::out_of_range, "method.stages.chunk", 32},
+            {[](prune_method& m) { m.stages[1].chunk = 64; }, errc::out_of_range, "method.stages.chunk", 64},
+            {[](prune_method& m) { m.stages[1].chunk = 4; }, errc::unsupported, "method.stages.chunk", 4},
+            {[](prune_method& m) { m.stages[0].chunk = 256, m.stage_count = 1; }, errc::unsupported,
+             "method.stages.chunk", 256},
+            {[](prune_method& m) { m.stages[0].keep = 0; }, errc::out_of_range, "method.stages.keep", 0},
+            {[](prune_method& m) { m.stages[1].keep = 65537; }, errc::out_of_range, "method.stages.keep", 65537},
+            {[](prune_method& m) { m.window.sinks = 12; }, errc::out_of_range, "method.window.sinks", 12},
+        },
+        [](prune_method const& m) { return check(m); });
+}
+
+TEST_CASE("check prune: presets are valid", "[op]") {
+    for (auto const& m : {hip_3k, hip_3k_early_layer, hip_5k, hip_v1, hip_tiny}) CHECK(check(m).ok());
+}
+
+TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
+    testing::attend_input<fp16> input({.queries = {20, 20}, .keys = {200, 130}, .heads = 4, .kv_heads = 2});
+    params valid = testing::prune_params_of(input.params(), hip_tiny);
+    reference::selection_storage const storage(valid.method, valid.shape());
+    valid.selection = storage.view;
+    testing::require_statuses(
+        valid,
+        std::vector<row>{
+            {[](params& p) { p.queries.extent[3] = 32; }, errc::unsupported, "queries.extent[3]", 32},
+            {[](params& p) { p.keys.data = nullptr; }, errc::null_pointer, "keys.data", 0},
+            {[](params& p) { p.method.stage_count = 0; }, errc::out_of_range, "method.stage_count", 0},
+            {[](params& p) { p.method.window.sinks = -16; }, errc::out_of_range, "window.sinks", -16},
+            {[](params& p) { p.method.window.recent = -1; }, errc::out_of_range, "window.recent", -1},
+            {[](params& p) { p.mask = causal{-9}; }, errc::out_of_range, "mask.offset", -9},
+            {[](params& p) { p.lookahead = -1; }, errc::out_of_range, "lookahead", -1},
+            {[](params& p) { p.selection = {}; }, errc::unsupported, "selection.block_size", 0},
+            {[](params& p) { p.selection.block_size = 16; }, errc::bad_extent, "selection.block_size", 16},
+            {[](params& p) { p.selection.query_block = 32; }, errc::bad_extent, "selection.query_block", 32},
+            {[](params& p) { p.method.sharing = sharing::per_head; }, errc::bad_extent, "selection.blocks.extent[1]",
+             1},
+            {[](params& p) { p.selection.blocks.extent[3] = 7; }, errc::bad_extent, "selection.blocks.extent[3]", 7},
+            {[](params& p) { p.selection.blocks.extent[2] = p.selection.counts.extent[2] = 2; }, errc::bad_extent,
+             "selection.blocks.extent[2]", 2},
+            {[](params& p) { p.selection.blocks.data = nullptr; }, errc::null_pointer, "selection.blocks.data", 0},
+            {[](params& p) { p.selection.list_row = p.kv.length; }, errc::unsupported, "selection.list_row", 0},
+        },
+        run);
+
+    SECTION("a failed call writes nothing") {
+        params p = valid;
+        p.lookahead = -1;
+        p.selection.counts(0, 0, 0) = 77;
+        CHECK_FALSE(reference::prune(p).ok());
+        CHECK(p.selection.counts(0, 0, 0) == 77);
+    }
+}
+
+TEST_CASE("plan prune: refuses what check refuses, and old devices", "[op]") {
+    testing::attend_input<fp16> input({.queries = {20}, .keys = {200}, .heads = 4, .kv_heads = 2});
+    params p = testing::prune_params_of(input.params(), hip_tiny);
+    reference::selection_storage const storage(p.method, p.shape());
+    p.selection = storage.view;
+    device_info device;
+    CHECK(plan(p, device));
+    device.compute_capability = 75;
+    CHECK(plan(p, device).why.code == errc::unsupported);
+    p.lookahead = -1;
+    CHECK(std::string(plan(p, device_info{}).why.field) == "lookahead");
+}
+
+TEST_CASE("plan prune: slabs cover all query blocks, and their memory is bounded", "[op]") {
+    for (auto method : {hip_3k, hip_5k, hip_v1, hip_tiny})
+        for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
+            for (std::int32_t const queries : {0, 1, 64, 5000, 131072})
+                for (std::int32_t const keys : {0, 1, 4096, 131072, 3'000'000}) {
+                    method.sharing = share;
+                    batch_shape const shape{2, 32, 8, 128, queries, keys};
+                    prune_plan const plan = prune_plan_of(method, shape);
+                    std::int32_t const coarse = method.stages[0].query_block;
+                    std::int32_t const ratio = coarse / method.last().query_block;
+                    std::int32_t const lists = 2 * list_heads_of(share, 32, 8);
+                    CHECK(plan.slab_blocks >= 1);
+                    CHECK(std::int64_t{plan.slabs} * plan.slab_blocks >= query_blocks_of(queries, coarse));
+                    CHECK(plan.list_rows == lists * plan.slab_blocks * ratio);
+                    auto const scores =
+                        std::size_t(plan.list_rows) * std::size_t(plan.max_candidates) * sizeof(std::uint32_t);
+                    CHECK((scores <= prune_slab_bytes || plan.slab_blocks == 1));
+                    CHECK(plan.scores + scores <= plan.lists);
+                    auto const entries =
+                        std::size_t(stage_region_of(method, 1, plan.list_rows, method.stage_count).counts);
+                    CHECK(plan.lists + entries * sizeof(std::int32_t) <= plan.workspace_bytes);
+                    CHECK(plan.workspace_bytes % workspace_alignment == 0);
+                }
+}
+
+TEST_CASE("plan prune: no list has more candidates than the plan has room for", "[op]") {
+    prune_method method = hip_tiny;
+    method.window = {16, 0};
+    for (std::int32_t const keep : {1, 3, 8, 100})
+        for (std::int32_t const keys : {0, 1, 17, 48, 49, 300, 777}) {
+            method.stages[0].keep = keep;
+            testing::attend_input<fp16> input({.queries = {20}, .keys = {keys}, .heads = 2, .kv_heads = 1});
+            params p = testing::prune_params_of(input.params(), method);
+            reference::selection_storage const storage(method, p.shape());
+            p.selection = storage.view;
+            reference::prune_trace trace;
+            REQUIRE(reference::prune(p, &trace).ok());
+            std::size_t most = 0;
+            for (std::int32_t stage = 0; stage < method.stage_count; ++stage)
+                for (auto const& list : trace.lists[stage]) most = larger(most, list.left.size());
+            CHECK(most <= std::size_t(max_candidates_of(method, keys)));
+        }
+}
+
+TEST_CASE("prune: extents of the selection", "[op]") {
+    batch_shape const shape{3, 12, 4, 64, 130, 4096};
+    prune_method method = hip_3k;
+    auto const e = selection_extents_of(method, shape);
+    CHECK(e.batch == 3);
+    CHECK(e.list_heads == 1);
+    CHECK(e.query_blocks == 4);  // 130 rows touch at most 4 blocks of 64
+    CHECK(e.capacity == 256);
+    CHECK(e.list_count() == 12);
+    std::int32_t* const nowhere = nullptr;
+    auto const s = packed_selection(nowhere, nowhere, method, shape);
+    CHECK(s.block_size == 8);
+    CHECK(s.query_block == 64);
+    CHECK(s.blocks.stride[2] == 256);
+    method.sharing = sharing::per_head;
+    CHECK(selection_extents_of(method, shape).list_heads == 12);
+}

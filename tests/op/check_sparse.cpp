@@ -1,0 +1,148 @@
+// Bad input of sparse_prefill and sparse_decode: every rule of their own, rules of the parts, and plans.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "support/bad_input.hpp"
+#include "support/catch.hpp"
+#include "support/random_input.hpp"
+#include "winnow/op/sparse.hpp"
+#include "winnow/reference/sparse.hpp"
+
+using namespace winnow;
+
+namespace {
+
+using prefill = sparse_prefill_params<bf16>;
+using decode = sparse_decode_params<bf16>;
+
+prefill prefill_of(attend_params<bf16> const& a) {
+    prefill p;
+    p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv, p.rows = a.rows;
+    p.output = a.output, p.lse = a.lse, p.scale = a.scale;
+    p.method = hip_tiny;
+    return p;
+}
+
+struct decode_memory {
+    testing::attend_input<bf16> input{{.queries = {1, 1}, .keys = {200, 130}, .heads = 4, .kv_heads = 2}};
+    std::vector<std::int32_t> step = std::vector<std::int32_t>(3, 0), slot = {2, 0};
+    std::vector<std::int32_t> lists = std::vector<std::int32_t>(stage_cache_entries(hip_tiny, 4, 2, 3), -1);
+    decode view() {
+        attend_params<bf16> const a = input.params();
+        decode p;
+        p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv;
+        p.output = a.output, p.lse = a.lse, p.scale = a.scale;
+        p.method = hip_tiny;
+        p.cache = {step.data(), lists.data(), slot.data(), 3, {{8, 4}}};
+        return p;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("check sparse_prefill: every rule", "[op]") {
+    testing::attend_input<bf16> input({.queries = {20, 20}, .keys = {200, 130}, .heads = 4, .kv_heads = 2});
+    using row = testing::bad_input<prefill>;
+    testing::require_statuses(
+        prefill_of(input.params()),
+        std::vector<row>{
+            {[](prefill& p) { p.queries.extent[3] = 80; }, errc::unsupported, "queries.extent[3]", 80},
+            {[](prefill& p) { p.method.stages[0].keep = 0; }, errc::out_of_range, "method.stages.keep", 0},
+            {[](prefill& p) { p.method.window.recent = -1; }, errc::out_of_range, "window.recent", -1},
+            {[](prefill& p) { p.dense_tail = -1; }, errc::out_of_range, "dense_tail", -1},
+            {[](prefill& p) { p.values.data = nullptr; }, errc::null_pointer, "values.data", 0},
+            {[](prefill& p) { p.output.extent[0] = 1; }, errc::bad_extent, "output.extent", 1},
+            {[](prefill& p) { p.lse.values.extent[1] = 1; }, errc::bad_extent, "lse.values.extent", 1},
+            {[](prefill& p) { p.scale = 0; }, errc::out_of_range, "scale", 0},
+            {[](prefill& p) { p.soft_cap = -2; }, errc::out_of_range, "soft_cap", -2},
+            {[](prefill& p) { p.mask = causal{-2}; }, errc::out_of_range, "mask.offset", -2},
+        },
+        [](prefill const& p) { return check(p); });
+}
+
+TEST_CASE("check sparse_decode: every rule", "[op]") {
+    decode_memory m;
+    using row = testing::bad_input<decode>;
+    testing::require_statuses(
+        m.view(),
+        std::vector<row>{
+            {[](decode& p) { p.keys.extent[3] = 128; }, errc::bad_extent, "keys.extent[3]", 128},
+            {[](decode& p) { p.method.stage_count = 12; }, errc::out_of_range, "method.stage_count", 12},
+            {[](decode& p) { p.queries.extent[1] = 2; }, errc::unsupported, "queries.extent[1]", 2},
+            {[](decode& p) { p.cache.step = nullptr; }, errc::null_pointer, "cache.step", 0},
+            {[](decode& p) { p.cache.lists = nullptr; }, errc::null_pointer, "cache.lists", 0},
+            {[](decode& p) { p.cache.slots = 0; }, errc::bad_extent, "cache.slots", 0},
+            {[](decode& p) { p.cache.slot = nullptr, p.cache.slots = 1; }, errc::bad_extent, "cache.slots", 1},
+            {[](decode& p) { p.cache.intervals.steps[1] = 0; }, errc::out_of_range, "cache.intervals.steps", 0},
+            {[](decode& p) { p.cache.intervals.steps[0] = 65; }, errc::out_of_range, "cache.intervals.steps[0]", 65},
+            {[](decode& p) { p.values.extent[1] = 7; }, errc::bad_extent, "values.extent", 7},
+            {[](decode& p) { p.output.data = nullptr; }, errc::null_pointer, "output.data", 0},
+            {[](decode& p) { p.scale = -1; }, errc::out_of_range, "scale", -1},
+        },
+        [](decode const& p) { return check(p); });
+}
+
+TEST_CASE("check sparse_decode: fewer slots than requests are allowed with cache.slot only", "[op]") {
+    decode_memory m;
+    decode p = m.view();
+    p.cache.slots = 1;
+    CHECK(check(p).ok());
+    p.cache.slots = 3, p.cache.slot = nullptr;
+    CHECK(check(p).ok());
+}
+
+TEST_CASE("sparse: a failed call writes nothing", "[op]") {
+    decode_memory m;
+    decode p = m.view();
+    p.scale = 0;
+    auto const step = m.step, lists = m.lists;
+    CHECK_FALSE(reference::sparse_decode(p).ok());
+    CHECK(m.step == step);
+    CHECK(m.lists == lists);
+}
+
+TEST_CASE("plan sparse_prefill: the workspace holds the selection, then each part in turn", "[op]") {
+    testing::attend_input<bf16> input({.queries = {40, 40}, .keys = {200, 130}, .heads = 4, .kv_heads = 2});
+    for (std::int32_t const tail : {0, 16, 64}) {
+        prefill p = prefill_of(input.params());
+        p.dense_tail = tail;
+        sparse_plan const made = plan(p, device_info{});
+        REQUIRE(made);
+        auto const extents = selection_extents_of(p.method, p.shape());
+        std::size_t const entries = extents.list_count() * std::size_t(extents.capacity) * sizeof(std::int32_t);
+        CHECK(made.selection_blocks + entries <= made.selection_counts);
+        CHECK(made.selection_counts + extents.list_count() * sizeof(std::int32_t) <= made.scratch);
+        CHECK(made.scratch + made.prune.workspace_bytes <= made.workspace_bytes);
+        CHECK(made.scratch + made.attend.workspace_bytes <= made.workspace_bytes);
+        CHECK(made.scratch + made.tail.workspace_bytes <= made.workspace_bytes);
+        CHECK(made.scratch % workspace_alignment == 0);
+    }
+}
+
+TEST_CASE("plan sparse: refuses what check refuses, and old devices", "[op]") {
+    decode_memory m;
+    testing::attend_input<bf16> input({.queries = {40}, .keys = {200}, .heads = 4, .kv_heads = 2});
+    device_info old;
+    old.compute_capability = 75;
+    CHECK(plan(m.view(), device_info{}));
+    CHECK(plan(m.view(), old).why.code == errc::unsupported);
+    CHECK(plan(prefill_of(input.params()), old).why.code == errc::unsupported);
+    prefill p = prefill_of(input.params());
+    p.scale = 0;
+    CHECK(std::string(plan(p, device_info{}).why.field) == "scale");
+    decode d = m.view();
+    d.cache.step = nullptr;
+    CHECK(std::string(plan(d, device_info{}).why.field) == "cache.step");
+}
+
+TEST_CASE("plan sparse_decode: depends on maxima, not on lengths or slots of the moment", "[op]") {
+    decode_memory m;
+    sparse_plan const before = plan(m.view(), device_info{});
+    m.input.key_lengths()[0] = 3;
+    m.slot = {-1, 1};
+    sparse_plan const after = plan(m.view(), device_info{});
+    CHECK(before.workspace_bytes == after.workspace_bytes);
+    CHECK(before.attend.schedule.splits == after.attend.schedule.splits);
+    CHECK(before.workspace_bytes >= larger(before.prune.workspace_bytes, before.attend.workspace_bytes));
+}
