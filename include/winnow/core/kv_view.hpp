@@ -38,6 +38,9 @@ struct query_index {
     std::int32_t max_length = 0;          ///< bound of every request's row count, when `start` is given
 };
 
+/// Which rows of each request a launch covers. `sparse_prefill` uses it to make the last rows dense.
+enum class row_range : std::int32_t { all, without_tail, tail_only };
+
 /// Extents that plans and grids are made from; they bound everything and never change between launches of one plan.
 struct batch_shape {
     std::int32_t batch;
@@ -47,6 +50,7 @@ struct batch_shape {
     std::int32_t max_queries;  ///< rows of one request at most
     std::int32_t max_keys;     ///< keys of one request at most
     WINNOW_HOST_DEVICE constexpr std::int32_t group() const { return heads / kv_heads; }
+    friend constexpr bool operator==(batch_shape const&, batch_shape const&) = default;
 };
 
 template <class T>
@@ -88,6 +92,15 @@ WINNOW_HOST_DEVICE constexpr request_view request_of(batch_shape const& shape, q
     } else if (kv.layout == kv_layout::page_list) {
         std::int32_t const count = kv.start[b + 1] - kv.start[b];
         r.keys = count <= 0 ? 0 : (count - 1) * page_size + kv.last_page_length[b];
+    }
+    // A length never reaches past the rows or pages that its request owns.
+    if (kv.layout == kv_layout::ragged) {
+        r.keys = smaller(r.keys, kv.start[b + 1] - kv.start[b]);
+    } else if (kv.layout == kv_layout::page_list) {
+        r.keys = static_cast<std::int32_t>(
+            smaller<std::int64_t>(r.keys, std::int64_t{kv.start[b + 1] - kv.start[b]} * page_size));
+    } else if (kv.layout == kv_layout::block_table && shape.batch > 1) {
+        r.keys = static_cast<std::int32_t>(smaller<std::int64_t>(r.keys, kv.table_stride * page_size));
     }
     r.queries = smaller(larger(r.queries, 0), shape.max_queries);
     r.keys = smaller(larger(r.keys, 0), shape.max_keys);

@@ -6,9 +6,8 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
-#include "winnow/core/dtype.hpp"
 #include "winnow/core/mask.hpp"
-#include "winnow/op/attend.hpp"
+#include "winnow/kernel/attend_arguments.cuh"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/convert.cuh"
@@ -18,20 +17,6 @@
 #include "winnow/tile/swizzle.hpp"
 
 namespace winnow {
-
-inline constexpr float log2_e = 1.4426950408889634f;
-inline constexpr float ln_2 = 0.6931471805599453f;
-
-/// Kernel arguments: the caller's params and what the plan made of them.
-template <class T>
-struct attend_arguments {
-    attend_params<T> params;
-    attend_schedule schedule;
-    batch_shape shape;
-    fast_divider page_size;
-    float* partial_output;  ///< fp32 [batch, row, head, split, channel], only with splits
-    float* partial_lse;     ///< fp32 base 2 [batch, row, head, split]
-};
 
 /// Which rows and heads this block computes.
 struct attend_work {
@@ -43,19 +28,28 @@ struct attend_work {
     std::int32_t heads;       ///< heads packed in this tile
 };
 
-/// Shared memory of one block.
-template <class T, int HeadDim, attend_tile Tile>
+/// Launch bounds as plain integers: nvcc 13.0 aborts on the call inside __launch_bounds__.
+template <int HeadDim, attend_rows Rows>
+struct attend_bounds {
+    static constexpr int threads = attend_tile_of({HeadDim, Rows}).threads();
+    static constexpr int min_blocks = attend_tile_of({HeadDim, Rows}).min_blocks;
+};
+
+/// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name an
+/// aggregate template argument in the host stub of a kernel.
+template <class T, int HeadDim, attend_rows Rows>
 struct attend_storage {
-    alignas(1024) T query[Tile.rows * HeadDim];
-    alignas(1024) T key[Tile.keys * HeadDim];
-    alignas(1024) T value[Tile.keys * HeadDim];
-    key_step<Tile.keys> step[2];
+    static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    alignas(1024) T query[tile.rows * HeadDim];
+    alignas(1024) T key[tile.keys * HeadDim];
+    alignas(1024) T value[tile.keys * HeadDim];
+    key_step<tile.keys> step[2];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
     row_offsets head;  ///< of the KV head in keys and values
-    std::int32_t looking[Tile.rows];  ///< looking position of each row; below 0 for rows that do not exist
-    float maximum[Tile.key_warps][16];
-    float sum[Tile.key_warps][16];
+    std::int32_t looking[tile.rows];  ///< looking position of each row; below 0 for rows that do not exist
+    float maximum[tile.key_warps][16];
+    float sum[tile.key_warps][16];
 };
 
 template <class T>
@@ -65,11 +59,11 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a) {
     std::int32_t const columns = a.shape.kv_heads * s.head_groups;
     std::int32_t const column = blockIdx.x % columns;
     // Late tiles see the most keys under a causal mask, so they start first.
-    std::int32_t const tile = s.query_tiles - 1 - static_cast<std::int32_t>(blockIdx.x / columns);
+    std::int32_t const index = s.query_tiles - 1 - static_cast<std::int32_t>(blockIdx.x / columns);
     attend_work w;
     w.batch = blockIdx.z;
     w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
-    w.rows = rows_of_tile(tile, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
+    w.rows = rows_of_tile(index, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
     w.kv_head = column / s.head_groups;
     std::int32_t const in_group = (column % s.head_groups) * s.tile_heads;
     w.first_head = w.kv_head * a.shape.group() + in_group;
@@ -106,21 +100,22 @@ WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& 
 }
 
 /// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes where each row looks from.
-template <class T, int HeadDim, attend_tile Tile>
-WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Tile>& shared, attend_arguments<T> const& a,
+template <class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend_arguments<T> const& a,
                                 attend_work const& w) {
+    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     attend_params<T> const& p = a.params;
     constexpr int chunks = HeadDim / 8;
-    std::uint32_t const tile = ptx::shared_address(shared.query);
+    std::uint32_t const target = ptx::shared_address(shared.query);
     T const* const base = p.queries.data + p.queries.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
-    for (int i = threadIdx.x; i < Tile.rows * chunks; i += Tile.threads()) {
+    for (int i = threadIdx.x; i < tile.rows * chunks; i += tile.threads()) {
         int const row = i / chunks, chunk = i % chunks;
         int const token = row / a.schedule.tile_heads, head = row % a.schedule.tile_heads;
         bool const exists = token < w.rows.count && head < w.heads;
         std::int64_t const offset = exists ? token * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
-        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), base + offset, exists);
+        ptx::copy_async_16(target + swizzled<HeadDim>(row, chunk), base + offset, exists);
     }
-    for (int row = threadIdx.x; row < Tile.rows; row += Tile.threads()) {
+    for (int row = threadIdx.x; row < tile.rows; row += tile.threads()) {
         int const token = row / a.schedule.tile_heads;
         std::int32_t const position = w.request.first_position + w.rows.first + token;
         bool const exists = token < w.rows.count && row % a.schedule.tile_heads < w.heads;
@@ -188,11 +183,12 @@ struct attend_row_writer {
 };
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order.
-template <class T, int HeadDim, attend_tile Tile>
-WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Tile>& shared, softmax_rows const& state,
+template <class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, softmax_rows const& state,
                                    float const (&output)[HeadDim / 8][4], float c, attend_row_writer<T>& writer) {
-    static_assert(Tile.rows == 16 && Tile.row_warps == 1);
-    static_assert(sizeof(T) * 2 * Tile.keys >= sizeof(float) * Tile.key_warps * 16, "the key and value tiles hold the sums");
+    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    static_assert(tile.rows == 16 && tile.row_warps == 1);
+    static_assert(sizeof(T) * 2 * tile.keys >= sizeof(float) * tile.key_warps * 16, "the key and value tiles hold the sums");
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     auto* const sums = reinterpret_cast<float*>(shared.key);  // [key warp][16][HeadDim], over keys and values
     WINNOW_UNROLL
@@ -209,7 +205,7 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Tile>& shared, sof
         int const row = lane / 4 + 8 * h;
         float maximum = shared.maximum[0][row];
         WINNOW_UNROLL
-        for (int k = 1; k < Tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
+        for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
         float const factor = maximum == minus_infinity ? 0.0f : ptx::exp2_fast((state.maximum[h] - maximum) * c);
         WINNOW_UNROLL
         for (int d = 0; d < HeadDim / 8; ++d)
@@ -217,14 +213,14 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Tile>& shared, sof
                 make_float2(output[d][2 * h] * factor, output[d][2 * h + 1] * factor);
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < 16 * HeadDim / 2; i += Tile.threads()) {
+    for (int i = threadIdx.x; i < 16 * HeadDim / 2; i += tile.threads()) {
         int const row = i / (HeadDim / 2), channel = i % (HeadDim / 2) * 2;
         if (!writer.select(row)) continue;
         float maximum = shared.maximum[0][row], sum = 0.0f, x = 0.0f, y = 0.0f;
         WINNOW_UNROLL
-        for (int k = 1; k < Tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
+        for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
         WINNOW_UNROLL
-        for (int k = 0; k < Tile.key_warps; ++k) {
+        for (int k = 0; k < tile.key_warps; ++k) {
             if (maximum != minus_infinity) sum += shared.sum[k][row] * ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
             float2 const v = *reinterpret_cast<float2 const*>(sums + (k * 16 + row) * HeadDim + channel);
             x += v.x;
@@ -236,13 +232,14 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Tile>& shared, sof
     }
 }
 
-template <class T, int HeadDim, attend_tile Tile>
-__global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
+template <class T, int HeadDim, attend_rows Rows>
+__global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_bounds<HeadDim, Rows>::min_blocks)
     attend_sm80(attend_arguments<T> const __grid_constant__ a) {
-    constexpr int row_tiles = Tile.warp_rows() / 16, key_tiles = Tile.warp_keys() / 8;
+    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    constexpr int row_tiles = tile.warp_rows() / 16, key_tiles = tile.warp_keys() / 8;
     constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
     extern __shared__ __align__(1024) unsigned char raw[];
-    auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Tile>*>(raw);
+    auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Rows>*>(raw);
     attend_params<T> const& p = a.params;
 
     {
@@ -257,17 +254,17 @@ __global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
     __syncthreads();
     attend_work const& w = shared.work;
     key_walk const& walk = shared.walk;
-    constexpr int step_granules = Tile.keys / granule_keys;
+    constexpr int step_granules = tile.keys / granule_keys;
     std::int32_t begin = 0, end = ceil_div(walk.sequence.size(), step_granules);
     if (a.schedule.splits > 1) {
-        std::int32_t const per_split = a.schedule.split_keys / Tile.keys;
+        std::int32_t const per_split = a.schedule.split_keys / tile.keys;
         begin = blockIdx.y * per_split;
         end = smaller(end, begin + per_split);
     }
 
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int const row_warp = warp % Tile.row_warps, key_warp = warp / Tile.row_warps;
-    std::uint32_t const query_tile = ptx::shared_address(shared.query) + row_warp * Tile.warp_rows() * row_bytes;
+    int const row_warp = warp % tile.row_warps, key_warp = warp / tile.row_warps;
+    std::uint32_t const query_tile = ptx::shared_address(shared.query) + row_warp * tile.warp_rows() * row_bytes;
     std::uint32_t const key_tile = ptx::shared_address(shared.key), value_tile = ptx::shared_address(shared.value);
 
     softmax_rows state[row_tiles];
@@ -286,25 +283,25 @@ __global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
         load_queries(shared, a, w);
         locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values, shared.head);
         __syncthreads();
-        fetch_rows<Tile.keys, HeadDim, Tile.threads()>(key_tile, p.keys.data, shared.step[begin & 1], &row_offsets::key);
+        fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, shared.step[begin & 1], &row_offsets::key);
         ptx::copy_async_commit();
     }
     for (std::int32_t step = begin; step < end; ++step) {
-        key_step<Tile.keys> const& now = shared.step[step & 1];
+        key_step<tile.keys> const& now = shared.step[step & 1];
         ptx::copy_async_wait<0>();
         __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
-        fetch_rows<Tile.keys, HeadDim, Tile.threads()>(value_tile, p.values.data, now, &row_offsets::value);
+        fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, now, &row_offsets::value);
         ptx::copy_async_commit();
         if (step + 1 < end)
             locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values, shared.head);
 
         float score[row_tiles][key_tiles][4];
-        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, key_tile + key_warp * Tile.warp_keys() * row_bytes);
+        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, key_tile + key_warp * tile.warp_keys() * row_bytes);
 
         ptx::copy_async_wait<0>();
         __syncthreads();  // values are there; nobody reads the keys any more; the next step is located
         if (step + 1 < end) {
-            fetch_rows<Tile.keys, HeadDim, Tile.threads()>(key_tile, p.keys.data, shared.step[(step + 1) & 1],
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, shared.step[(step + 1) & 1],
                                                            &row_offsets::key);
             ptx::copy_async_commit();
         }
@@ -319,11 +316,11 @@ __global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
         std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;
         WINNOW_UNROLL
-        for (int i = 0; i < (Tile.keys + 31) / 32; ++i) masked |= now.masked[i] != 0;
+        for (int i = 0; i < (tile.keys + 31) / 32; ++i) masked |= now.masked[i] != 0;
         if (masked) {
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i)
-                mask_scores(score[i], now, key_warp * key_tiles, shared.looking + row_warp * Tile.warp_rows() + 16 * i, walk,
+                mask_scores(score[i], now, key_warp * key_tiles, shared.looking + row_warp * tile.warp_rows() + 16 * i, walk,
                             p.window);
         }
         WINNOW_UNROLL
@@ -332,18 +329,18 @@ __global__ void __launch_bounds__(Tile.threads(), Tile.min_blocks)
             round_probabilities<T>(probability[i], score[i]);
         }
         accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
-                                                          value_tile + key_warp * Tile.warp_keys() * row_bytes);
+                                                          value_tile + key_warp * tile.warp_keys() * row_bytes);
     }
 
     attend_row_writer<T> writer{a, w};
-    if constexpr (Tile.key_warps == 1) {
+    if constexpr (tile.key_warps == 1) {
         WINNOW_UNROLL
         for (int i = 0; i < row_tiles; ++i) {
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
                 float const sum = row_sum(state[i].sum[h]);
                 float const inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
-                if (!writer.select(row_warp * Tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
+                if (!writer.select(row_warp * tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
                 WINNOW_UNROLL
                 for (int d = 0; d < HeadDim / 8; ++d)
                     writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse, output[i][d][2 * h + 1] * inverse);

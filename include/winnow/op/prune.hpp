@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "winnow/core/prune_params.hpp"
 #include "winnow/core/device_info.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
@@ -19,25 +20,6 @@
 #include "winnow/op/check.hpp"
 
 namespace winnow {
-
-/// Inputs and outputs of pruning. T is bf16 or fp16. Queries need no scale: scores only rank.
-///
-/// Candidates of a query block are the keys between the sinks and the window of its last row: [sinks, eligible_end).
-/// A probe counts for a row only if the row's mask allows the key. When a stage has no more candidates than it keeps,
-/// it keeps all of them. Query averaging takes the fp32 mean of query_stride rows, grouped by absolute position.
-template <class T>
-struct prune_params {
-    tensor_view<T const, 4> queries = {};   ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
-    tensor_view<T const, 4> keys = {};      ///< [batch | 1 | page, token, kv_head, channel], see kv_index
-    kv_index kv = {};                       ///< where keys live
-    query_index rows = {};                  ///< ragged queries
-    prune_method method = hip_3k;           ///< stages, scorer, sharing, window
-    block_selection_buffer selection = {};  ///< out: [batch, list head, query block, entry] and counts; see selection_shape
-    attention_mask mask = causal{};
-    std::int32_t lookahead = 0;             ///< decode steps a list must stay complete for; see eligible_end
-
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
-};
 
 /// Extents of the selection that a method writes: [batch, list head, query block, entry].
 struct selection_extents {

@@ -40,8 +40,8 @@ struct attend_tile {
     WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return keys / key_warps; }
 };
 
-/// Tile for a problem. head_dim 256 has no 128-row tile: its output alone would need 256 registers a thread.
-constexpr attend_tile attend_tile_of(attend_problem p) {
+/// Tile for a problem. head_dim 256 has no 128-row tile of its own: the output alone would need 256 registers a thread.
+WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
     switch (p.rows) {
         case attend_rows::decode: return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
         case attend_rows::medium: return {64, 64, 4, 1, 2};
@@ -61,9 +61,6 @@ struct attend_schedule {
     std::int32_t split_keys = 0;    ///< keys per piece, a multiple of the tile's
     std::int32_t max_rows = 1;      ///< rows of one request that the launch covers, at most
 };
-
-/// Which rows of each request a launch covers. `sparse_prefill` uses it to make the last rows dense.
-enum class row_range : std::int32_t { all, without_tail, tail_only };
 
 /// A tile's rows: [first, first + count) of its request, and the group's heads it packs.
 struct tile_rows {
@@ -118,7 +115,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     std::int64_t const shared_rows = static_cast<std::int64_t>(tokens) * packable;
     if (shared_rows <= 16) {
         pack(attend_rows::decode);
-    } else if (shared_rows <= 64 || pack(attend_rows::large) < 80) {
+    } else if (shared_rows <= 64 || shape.head_dim > 128 || pack(attend_rows::large) < 80) {
         pack(attend_rows::medium);
     }
     s.query_tiles = listed ? query_blocks_of(max_rows, s.tile_tokens) : ceil_div(max_rows, s.tile_tokens);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -68,7 +69,10 @@ WINNOW_HOST_DEVICE constexpr bool seen_by_any(key_walk const& walk, key_part par
     return false;
 }
 
-/// Where one key's row starts in the key and value tensors, in elements; `key` < 0: nothing to read, zeros instead.
+/// `no_row`: nothing to read, zeros instead. Strides may be negative, so offsets may be as well.
+inline constexpr std::int64_t no_row = std::numeric_limits<std::int64_t>::min();
+
+/// Where one key's row starts in the key and value tensors, in elements.
 struct row_offsets {
     std::int64_t key;
     std::int64_t value;
@@ -91,7 +95,7 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     if (t >= Keys) return;
     granule const g = granule_at(walk, step * (Keys / granule_keys) + t / granule_keys);
     std::int32_t const position = g.first + t % granule_keys;
-    row_offsets at{-1, -1};
+    row_offsets at{no_row, no_row};
     if (g.first >= 0 && seen_by_any(walk, g.part, position)) {
         token_location const where = locate(kv, page_size, keys.extent[0], walk.request, position);
         if (where.outer >= 0) {
@@ -116,7 +120,8 @@ WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, key_step<Keys> 
     for (int pass = 0; pass < Keys / rows_per_pass; ++pass) {
         int const row = pass * rows_per_pass + first;
         std::int64_t const offset = step.row[row].*which;
-        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), base + (offset < 0 ? 0 : offset) + chunk * 8, offset >= 0);
+        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), base + (offset == no_row ? 0 : offset) + chunk * 8,
+                           offset != no_row);
     }
 }
 

@@ -1,0 +1,35 @@
+// What pruning is asked to do: queries and keys, the method, and where the lists go.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/prune_stages.hpp"
+#include "winnow/core/selection.hpp"
+#include "winnow/core/tensor_view.hpp"
+
+namespace winnow {
+
+/// Inputs and outputs of pruning. T is bf16 or fp16. Queries need no scale: scores only rank.
+///
+/// Candidates of a query block are the keys between the sinks and the window of its last row: [sinks, eligible_end).
+/// A probe counts for a row only if the row's mask allows the key. When a stage has no more candidates than it keeps,
+/// it keeps all of them. Query averaging takes the fp32 mean of query_stride rows, grouped by absolute position.
+template <class T>
+struct prune_params {
+    tensor_view<T const, 4> queries = {};   ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};      ///< [batch | 1 | page, token, kv_head, channel], see kv_index
+    kv_index kv = {};                       ///< where keys live
+    query_index rows = {};                  ///< ragged queries
+    prune_method method = hip_3k;           ///< stages, scorer, sharing, window
+    block_selection_buffer selection = {};  ///< out: [batch, list head, query block, entry] and counts; see selection_shape
+    attention_mask mask = causal{};
+    std::int32_t lookahead = 0;             ///< decode steps a list must stay complete for; see eligible_end
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
+};
+
+}  // namespace winnow

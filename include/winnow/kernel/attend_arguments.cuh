@@ -1,0 +1,26 @@
+// Arguments that the attention kernels and the merge of their splits share.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/attend_params.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/policy/attend_policy.hpp"
+
+namespace winnow {
+
+inline constexpr float log2_e = 1.4426950408889634f;
+inline constexpr float ln_2 = 0.6931471805599453f;
+
+/// Kernel arguments: the caller's params and what the plan made of them.
+template <class T>
+struct attend_arguments {
+    attend_params<T> params;
+    attend_schedule schedule;
+    batch_shape shape;
+    fast_divider page_size;
+    float* partial_output;  ///< fp32 [batch, row, head, split, channel], only with splits
+    float* partial_lse;     ///< fp32 base 2 [batch, row, head, split]
+};
+
+}  // namespace winnow

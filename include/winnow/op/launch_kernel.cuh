@@ -1,0 +1,34 @@
+// Starts a kernel with its dynamic shared memory and reports the launch's own return code.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+#include "winnow/core/device_query.cuh"
+#include "winnow/core/status.hpp"
+
+namespace winnow {
+
+/// Launches `kernel(argument)`. More than 48 KB of shared memory has to be asked for each time: the setting belongs to the
+/// current device's context, which a library cannot remember for its caller.
+template <class Argument>
+status launch_kernel(void (*kernel)(Argument), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
+                     Argument const& argument) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+    if (grid.y > 65535 || grid.z > 65535)
+        return fail(errc::unsupported, "grid", "must be <= 65535 along y and z", grid.y > 65535 ? grid.y : grid.z);
+    if (shared_bytes > 48 * 1024) {
+        auto const raised = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                 static_cast<int>(shared_bytes));
+        if (auto s = cuda_status(raised, "cudaFuncSetAttribute"); !s) return s;
+    }
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    return cuda_status(cudaLaunchKernelEx(&config, kernel, argument), "cudaLaunchKernelEx");
+}
+
+}  // namespace winnow

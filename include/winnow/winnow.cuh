@@ -1,0 +1,7 @@
+// Everything, for nvcc: the host half and the launches.
+#pragma once
+
+#include "winnow/core/device_query.cuh"
+#include "winnow/op/attend.cuh"
+#include "winnow/op/merge.cuh"
+#include "winnow/winnow.hpp"

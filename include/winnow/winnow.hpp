@@ -1,0 +1,8 @@
+// Everything that needs no CUDA: contracts, checks and plans. The oracle under reference/ is included separately.
+#pragma once
+
+#include "winnow/op/attend.hpp"
+#include "winnow/op/merge.hpp"
+#include "winnow/op/prune.hpp"
+#include "winnow/op/sparse.hpp"
+#include "winnow/version.hpp"

@@ -1,0 +1,320 @@
+// prune against the oracle: equal lists on integers for every scorer, path, sharing and preset, margins otherwise.
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/gpu_prune.hpp"
+
+using namespace winnow;
+using testing::attend_input;
+using testing::check_prune;
+using testing::draw;
+using testing::list_of;
+
+namespace {
+
+constexpr scorer scorers[] = {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key};
+constexpr sharing sharings[] = {sharing::per_batch, sharing::per_kv_group, sharing::per_head};
+constexpr probe_path paths[] = {probe_path::per_head, probe_path::per_kv_group};
+
+bf16 const not_a_number = from_float<bf16>(std::numeric_limits<float>::quiet_NaN());
+
+// Three stages with different query blocks and strides, and chunks that are not powers of two apart.
+constexpr prune_method mixed{
+    .stages = {{64, 8, 128, 5}, {32, 2, 32, 9}, {16, 1, 16, 7}}, .stage_count = 3, .window = {32, 48}};
+
+constexpr prune_method presets[] = {hip_tiny, mixed, hip_v1};
+
+prune_method with(prune_method m, scorer how, sharing share, probe_path path = probe_path::per_head) {
+    m.scorer = how, m.sharing = share, m.path = path;
+    return m;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("prune: every scorer, sharing and path", "[gpu]", bf16, fp16) {
+    attend_input<TestType> in(
+        {.queries = {75, 75}, .keys = {1500, 803}, .heads = 6, .kv_heads = 2, .values = draw::integers});
+    for (auto const how : scorers)
+        for (auto const share : sharings)
+            for (auto const path : paths)
+                for (auto const& method : {hip_tiny, mixed}) {
+                    INFO("scorer " << static_cast<int>(how) << ", sharing " << static_cast<int>(share) << ", path "
+                                   << static_cast<int>(path) << ", stages " << method.stage_count);
+                    check_prune(in, with(method, how, share, path));
+                }
+}
+
+TEST_CASE("prune: small", "[gpu][small]") {
+    for (auto const how : scorers)
+        for (std::int32_t const head_dim : {64, 256}) {
+            attend_input<bf16> in({.queries = {20, 20},
+                                   .keys = {300, 190},
+                                   .heads = 3,
+                                   .head_dim = head_dim,
+                                   .layout = kv_layout::block_table,
+                                   .values = draw::integers});
+            check_prune(in, with(hip_tiny, how, sharing::per_batch));
+        }
+}
+
+TEST_CASE("prune: every head_dim and group", "[gpu]") {
+    for (std::int32_t const head_dim : {64, 128, 256})
+        for (std::int32_t const group : {1, 3, 4, 7, 8})
+            for (std::int32_t const rows : {1, 33}) {
+                attend_input<bf16> in({.queries = {rows},
+                                       .keys = {900},
+                                       .heads = 2 * group,
+                                       .kv_heads = 2,
+                                       .head_dim = head_dim,
+                                       .values = draw::integers});
+                INFO("head_dim " << head_dim << ", group " << group << ", rows " << rows);
+                check_prune(in, with(hip_tiny, scorer::tree_probe, sharing::per_kv_group));
+                check_prune(in, with(mixed, scorer::mean_key, sharing::per_head));
+            }
+}
+
+TEST_CASE("prune: presets at the lengths they are made for", "[gpu]") {
+    // Every stage has more candidates than it keeps; prefill of two query blocks, and decode.
+    struct {
+        char const* name;
+        prune_method method;
+        std::int32_t keys;
+    } const cases[] = {{"hip_3k", hip_3k, 36000},
+                       {"hip_3k_early_layer", hip_3k_early_layer, 36000},
+                       {"hip_5k", hip_5k, 36000},
+                       {"hip_v1", hip_v1, 20000}};
+    for (auto const& c : cases)
+        for (std::int32_t const rows : {70, 1}) {
+            INFO(c.name << ", rows " << rows);
+            attend_input<bf16> in({.queries = {rows},
+                                   .keys = {c.keys},
+                                   .heads = 4,
+                                   .kv_heads = 2,
+                                   .layout = kv_layout::block_table,
+                                   .page_size = 16,
+                                   .values = draw::integers});
+            check_prune(in, c.method);
+        }
+}
+
+TEST_CASE("prune: presets at middle lengths, where some stages keep everything", "[gpu]") {
+    for (std::int32_t const keys : {1, 1279, 1290, 3000, 8192, 9001})
+        for (auto const& method : {hip_3k, hip_5k, hip_v1}) {
+            attend_input<fp16> in({.queries = {65}, .keys = {keys}, .heads = 2, .values = draw::integers});
+            INFO(keys << " keys, " << method.stage_count << " stages, first chunk " << method.stages[0].chunk);
+            check_prune(in, method);
+        }
+}
+
+TEST_CASE("prune: normal inputs, by score margin", "[gpu]") {
+    // fp32 sums of exact products against double: scores near 30 differ by far less than 1e-5 of the largest.
+    for (auto const how : scorers)
+        for (std::int32_t const chunk : {8, 64}) {
+            prune_method m{.stages = {{32, 4, chunk, 20}}, .stage_count = 1, .window = {64, 128}};
+            attend_input<bf16> in(
+                {.queries = {100}, .keys = {4000}, .heads = 4, .kv_heads = 2, .head_dim = 128, .seed = 5});
+            INFO("scorer " << static_cast<int>(how) << ", chunk " << chunk);
+            check_prune(in, with(m, how, sharing::per_kv_group), 1e-5);
+        }
+}
+
+TEST_CASE("prune: lengths around every edge", "[gpu]") {
+    for (auto const& method : presets)
+        for (std::int32_t const rows : {1, 16, 47})
+            for (std::int32_t const keys : {0, 1, 5, 17, 79, 80, 81, 96, 97, 272, 273, 280, 281, 401, 1021}) {
+                attend_input<bf16> in({.queries = {rows}, .keys = {keys}, .heads = 2, .values = draw::integers});
+                INFO(rows << " rows, " << keys << " keys, sinks " << method.window.sinks);
+                check_prune(in, method);
+            }
+}
+
+TEST_CASE("prune: ragged batches and pages", "[gpu]") {
+    for (auto const layout : {kv_layout::contiguous, kv_layout::ragged, kv_layout::block_table, kv_layout::page_list})
+        for (std::int32_t const page : {1, 3, 16, 64})
+            for (bool const ragged : {false, true}) {
+                attend_input<bf16> in({.queries = ragged ? std::vector<std::int32_t>{40, 0, 1, 67}
+                                                         : std::vector<std::int32_t>{40, 40, 40, 40},
+                                       .keys = {700, 90, 0, 1331},
+                                       .heads = 4,
+                                       .kv_heads = 2,
+                                       .layout = layout,
+                                       .page_size = page,
+                                       .ragged_queries = ragged,
+                                       .head_major = page == 3,
+                                       .lengths = page != 16,
+                                       .values = draw::integers});
+                INFO("layout " << static_cast<int>(layout) << ", page size " << page << ", ragged rows " << ragged);
+                check_prune(in, with(mixed, scorer::tree_probe, sharing::per_kv_group));
+            }
+}
+
+TEST_CASE("prune: masks", "[gpu]") {
+    attend_input<bf16> in({.queries = {50, 50}, .keys = {900, 402}, .heads = 2, .values = draw::integers});
+    attention_mask const masks[] = {causal{}, causal{0}, causal{300}, causal{415}, full{}, full{0}, full{123}};
+    for (auto const mask : masks)
+        for (auto const how : scorers) {
+            INFO("kind " << static_cast<int>(mask.kind) << ", offset " << mask.offset);
+            check_prune(in, with(mixed, how, sharing::per_batch), 0, [&](auto& p) { p.mask = mask; });
+        }
+    // More queries than keys: rows before position 0.
+    attend_input<bf16> early({.queries = {300}, .keys = {250}, .heads = 2, .values = draw::integers});
+    check_prune(early, mixed);
+}
+
+TEST_CASE("prune: lists that stay complete for later steps", "[gpu]") {
+    for (std::int32_t const lookahead : {1, 16, 64, 500}) {
+        attend_input<bf16> in({.queries = {1, 1}, .keys = {700, 75}, .heads = 2, .values = draw::integers});
+        INFO("lookahead " << lookahead);
+        check_prune(in, hip_tiny, 0, [&](auto& p) { p.lookahead = lookahead; });
+    }
+}
+
+TEST_CASE("prune: in chunks it gives what it gives at once", "[gpu]") {
+    std::int32_t const rows = 320;
+    attend_input<bf16> in({.queries = {rows}, .keys = {1200}, .heads = 2, .values = draw::integers});
+    auto const at = [&](std::int32_t first, std::int32_t count, std::int32_t keys) {
+        return testing::run_prune(in, mixed, [=](prune_params<bf16>& p) {
+            p.queries.data += first * p.queries.stride[1];
+            p.queries.extent[1] = count;
+            p.keys.extent[1] = keys;  // a chunk sees no key behind it
+            p.kv = {};
+            p.mask = causal{880 - 48 + first};  // 832: a multiple of every query block
+        });
+    };
+    auto const whole = at(0, rows, 1200);
+    for (std::int32_t const chunk : {64, 128})
+        for (std::int32_t first = 0; first < rows; first += chunk) {
+            std::int32_t const count = std::min(chunk, rows - first);
+            auto const part = at(first, count, 832 + first + count);
+            INFO("chunk of " << chunk << " at " << first);
+            for (std::int32_t m = 0; m < count / 16; ++m)
+                CHECK(list_of(part, 0, 0, m) == list_of(whole, 0, 0, first / 16 + m));
+        }
+}
+
+TEST_CASE("prune: ties go to the smaller index", "[gpu][small]") {
+    for (auto const how : scorers) {
+        attend_input<bf16> in({.queries = {1}, .keys = {1000}, .values = draw::integers});
+        for (std::int32_t j = 0; j < 1000; ++j)
+            for (std::int32_t c = 0; c < 64; ++c) in.key(0, j, 0, c) = from_float<bf16>(1.0f);
+        prune_method m{.stages = {{1, 1, 8, 13}}, .stage_count = 1, .window = {8, 16}};
+        m.scorer = how;
+        auto const found = check_prune(in, m);
+        for (std::int32_t i = 0; i < 13; ++i) CHECK(found.view.blocks(0, 0, 0, i) == 1 + i);
+    }
+}
+
+TEST_CASE("prune: NaN in a key never makes it preferred", "[gpu]") {
+    for (auto const how : scorers)
+        for (std::int32_t const every : {3, 1}) {  // some keys, and all keys
+            attend_input<bf16> in({.queries = {20}, .keys = {1500}, .heads = 2, .values = draw::integers});
+            for (std::int32_t j = 0; j < 1500; j += every) in.key(0, j, 0, j % 64) = not_a_number;
+            INFO("scorer " << static_cast<int>(how) << ", every " << every);
+            check_prune(in, with(mixed, how, sharing::per_head));
+        }
+}
+
+TEST_CASE("prune: NaN in what no query may see changes nothing", "[gpu][small]") {
+    attend_input<bf16> in({.queries = {9}, .keys = {600}, .heads = 2, .values = draw::integers});
+    prune_method const m = with(hip_tiny, scorer::tree_probe, sharing::per_head);
+    auto const set = [](prune_params<bf16>& p) { p.mask = causal{400}; };
+    auto const clean = check_prune(in, m, 0, set);
+    for (std::int32_t j = 409; j < 600; ++j)
+        for (std::int32_t c = 0; c < 64; ++c) in.key(0, j, 0, c) = not_a_number;
+    auto const found = check_prune(in, m, 0, set);
+    CHECK((found.counts == clean.counts));
+    for (std::int32_t h = 0; h < 2; ++h) CHECK(list_of(found, 0, h, 0) == list_of(clean, 0, h, 0));
+}
+
+TEST_CASE("prune: a planted chunk is found", "[gpu]") {
+    for (auto const how : scorers)
+        for (std::int32_t const at : {512, 9216, 18944}) {
+            // 256 keys along the queries' sum: each of their probes beats every other key.
+            attend_input<bf16> in({.queries = {8}, .keys = {20480}, .heads = 1, .head_dim = 128, .seed = 3});
+            for (std::int32_t i = 0; i < 8; ++i)
+                for (std::int32_t c = 0; c < 128; ++c) in.query(0, i, 0, c) = in.query(0, 0, 0, c);
+            for (std::int32_t j = at; j < at + 256; ++j)
+                for (std::int32_t c = 0; c < 128; ++c) in.key(0, j, 0, c) = in.query(0, 0, 0, c);
+            auto method = hip_3k;
+            method.scorer = how;
+            method.stages[0].keep = 32, method.stages[1].keep = 64;
+            auto const found = testing::run_prune(in, method, [](auto&) {});
+            auto const list = list_of(found, 0, 0, 0);
+            INFO("scorer " << static_cast<int>(how) << ", at " << at);
+            for (std::int32_t block = at / 8; block < (at + 256) / 8; ++block)
+                CHECK(std::binary_search(list.begin(), list.end(), block));
+        }
+}
+
+TEST_CASE("prune: bad page ids read as zeros", "[gpu][small]") {
+    for (auto const layout : {kv_layout::block_table, kv_layout::page_list}) {
+        attend_input<bf16> in(
+            {.queries = {5}, .keys = {500}, .heads = 2, .layout = layout, .page_size = 16, .values = draw::integers});
+        in.pages()[3] = -1;
+        in.pages()[9] = std::numeric_limits<std::int32_t>::max();
+        in.pages()[11] = 1000;
+        for (auto const how : scorers) check_prune(in, with(hip_tiny, how, sharing::per_batch));
+    }
+}
+
+TEST_CASE("prune: alone, in a batch and again it gives the same lists", "[gpu]") {
+    attend_input<bf16> in({.queries = {40, 40, 40}, .keys = {900, 31, 640}, .heads = 4, .kv_heads = 2});
+    auto const method = with(mixed, scorer::tree_probe, sharing::per_kv_group);
+    auto const together = testing::run_prune(in, method, [](auto&) {});
+    auto const again = testing::run_prune(in, method, [](auto&) {});
+    CHECK((together.counts == again.counts));
+    for (std::int32_t b = 0; b < 3; ++b) {
+        auto const alone = testing::run_prune(in, method, [b](prune_params<bf16>& p) {
+            p.queries.data += b * p.queries.stride[0], p.queries.extent[0] = 1;
+            p.keys.data += b * p.keys.stride[0], p.keys.extent[0] = 1;
+            p.kv.length += b;
+        });
+        for (std::int32_t h = 0; h < 2; ++h)
+            for (std::int32_t m = 0; m < together.view.blocks.extent[2]; ++m) {
+                CHECK(list_of(together, b, h, m) == list_of(alone, 0, h, m));
+                CHECK(list_of(together, b, h, m) == list_of(again, b, h, m));
+            }
+    }
+}
+
+TEST_CASE("prune: more query blocks than fit one slab", "[gpu]") {
+    prune_method m{.stages = {{2, 1, 16, 700}, {1, 1, 8, 16}}, .stage_count = 2, .window = {16, 64}};
+    m.scorer = scorer::centre_probe, m.sharing = sharing::per_head;
+    attend_input<bf16> in({.queries = {1300}, .keys = {12000}, .heads = 8, .kv_heads = 4, .values = draw::integers});
+    auto p = testing::prune_params_of(in.params(), m);
+    CHECK(prune_plan_of(m, p.shape()).slabs >= 2);
+    check_prune(in, m);
+}
+
+TEST_CASE("prune: scores of every size, keeps of every size", "[gpu]") {
+    // Radix selection has passes over digits: equal leading digits, all equal, negative, zero, infinite, one to all kept.
+    std::int32_t const keys = 2000;
+    for (int const kind : {0, 1, 2, 3, 4, 5})
+        for (std::int32_t const keep : {1, 2, 31, 32, 33, 100, 240, 246, 247, 248}) {
+            attend_input<fp16> in({.queries = {1}, .keys = {keys}, .seed = 8});
+            testing::random_source random(static_cast<std::uint64_t>(kind + 1));
+            for (std::int32_t c = 0; c < 64; ++c) {
+                in.query(0, 0, 0, c) = from_float<fp16>(c == 0 ? 1.0f : 0.0f);
+                for (std::int32_t j = 0; j < keys; ++j) in.key(0, j, 0, c) = from_float<fp16>(0.0f);
+            }
+            for (std::int32_t j = 0; j < keys; ++j) {
+                double const u = random.uniform();
+                double const value[] = {1 + u / 1000,
+                                        -1 - u / 1000,
+                                        u < 0.5 ? 0.0 : -0.0,
+                                        std::exp2(30 * (u - 0.5)),
+                                        u < 0.1   ? 1e9
+                                        : u < 0.2 ? -1e9
+                                                  : random.normal(),
+                                        random.normal() * 1e-6};
+                in.key(0, j, 0, 0) = from_float<fp16>(static_cast<float>(value[kind]));
+            }
+            prune_method m{.stages = {{1, 1, 8, keep}}, .stage_count = 1, .window = {8, 16}};
+            m.scorer = scorer::centre_probe;
+            INFO("kind " << kind << ", keep " << keep);
+            check_prune(in, m);
+        }
+}

@@ -1,0 +1,409 @@
+// sparse_prefill and sparse_decode against the oracle: lists and outputs over many decode steps, slots, graphs.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/gpu_attend.hpp"
+#include "support/gpu_prune.hpp"
+#include "winnow/reference/sparse.hpp"
+
+using namespace winnow;
+using testing::attend_input;
+using testing::device_copy;
+using testing::device_memory;
+using testing::draw;
+using testing::input_shape;
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+constexpr prune_method three_stages{
+    .stages = {{16, 2, 64, 3}, {16, 1, 32, 4}, {16, 1, 8, 6}}, .stage_count = 3, .window = {16, 32}};
+
+prune_method with(prune_method m, sharing share, scorer how = scorer::tree_probe) {
+    m.sharing = share, m.scorer = how;
+    return m;
+}
+
+// --- Prefill ----------------------------------------------------------------------------------------------------------
+
+template <class T>
+sparse_prefill_params<T> prefill_of(attend_params<T> const& a, prune_method const& method, std::int32_t dense_tail) {
+    sparse_prefill_params<T> p;
+    p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv, p.rows = a.rows;
+    p.output = a.output, p.lse = a.lse, p.scale = a.scale, p.soft_cap = a.soft_cap, p.mask = a.mask;
+    p.method = method, p.dense_tail = dense_tail;
+    return p;
+}
+
+// The rounded twin of a prefill: the oracle's lists, attention rounded, the dense tail over it.
+template <class T>
+testing::attend_expectation expect_prefill(sparse_prefill_params<T> const& p) {
+    testing::attend_expectation e;
+    REQUIRE(reference::sparse_prefill(p, &e.exact, nullptr, testing::all_threads()).ok());
+    reference::selection_storage const lists(p.method, p.shape());
+    REQUIRE(reference::prune(prune_part(p, lists.view), nullptr, testing::all_threads()).ok());
+    REQUIRE(reference::attend_rounded(attend_part(p, lists.view), e.rounded, testing::all_threads()).ok());
+    if (p.dense_tail == 0) return e;
+    reference::attend_result tail;
+    REQUIRE(reference::attend_rounded(tail_part(p), tail, testing::all_threads()).ok());
+    for (auto [to, from] : {std::pair{&e.rounded.output, &tail.output}, {&e.rounded.lse, &tail.lse}})
+        for (std::size_t i = 0; i < to->size(); ++i)
+            if (std::isnan((*to)[i])) (*to)[i] = (*from)[i];
+    return e;
+}
+
+template <class T>
+std::vector<char> check_prefill(attend_input<T>& in, prune_method const& method, std::int32_t dense_tail,
+                                attention_mask mask = causal{}, float soft_cap = 0) {
+    device_copy<T> memory(in);
+    auto const set = [&](attend_params<T> a) {
+        a.mask = mask, a.soft_cap = soft_cap;
+        return prefill_of(a, method, dense_tail);
+    };
+    testing::run_on_device(set(memory.params()));
+    auto bytes = memory.download();
+    CHECK(memory.stray_write(bytes) == -1);
+    testing::check_close<T>(in.output(bytes.data()), in.lse(bytes.data()), expect_prefill(set(in.params())));
+    return bytes;
+}
+
+// --- Decode -----------------------------------------------------------------------------------------------------------
+
+// Decoding requests whose contexts grow by one token a step. Keys, values and queries of all steps are drawn beforehand;
+// the cache lives twice, here for the oracle and on the device. Integer inputs: both must choose the same lists.
+struct decoding {
+    static constexpr std::int32_t heads = 4, kv_heads = 2;
+    std::int32_t batch, slots;
+    prune_method method;
+    attend_input<bf16> in, queries;  // `queries`: row s of request b is its query at step s
+    std::vector<std::int32_t> step, lists, slot;
+    refresh_intervals intervals{{8, 4, 2}};
+    device_copy<bf16> memory;
+    device_memory step_memory, list_memory, slot_memory;
+
+    decoding(std::vector<std::int32_t> const& first_lengths, std::int32_t steps, prune_method const& m,
+             kv_layout layout = kv_layout::block_table)
+        : batch(static_cast<std::int32_t>(first_lengths.size())), slots(batch + 2), method(m),
+          in(shape_of_keys(first_lengths, steps, layout)),
+          queries({.queries = std::vector<std::int32_t>(first_lengths.size(), steps),
+                   .keys = std::vector<std::int32_t>(first_lengths.size(), 1),
+                   .heads = heads,
+                   .kv_heads = kv_heads,
+                   .values = draw::integers,
+                   .seed = 9}),
+          step(static_cast<std::size_t>(slots), 0), lists(stage_cache_entries(m, heads, kv_heads, slots), -12345),
+          memory(in), step_memory(step.size() * 4), list_memory(lists.size() * 4, 4096),
+          slot_memory(static_cast<std::size_t>(batch) * 4) {
+        for (std::int32_t b = 0; b < batch; ++b) slot.push_back(batch - b);  // any order; slots 0 and batch + 1 unused
+        std::copy(first_lengths.begin(), first_lengths.end(), in.key_lengths());
+        upload_cache();
+    }
+    static input_shape shape_of_keys(std::vector<std::int32_t> lengths, std::int32_t steps, kv_layout layout) {
+        for (auto& n : lengths) n += steps;
+        return {.queries = std::vector<std::int32_t>(lengths.size(), 1),
+                .keys = lengths,
+                .heads = heads,
+                .kv_heads = kv_heads,
+                .layout = layout,
+                .page_size = 8,
+                .values = draw::integers};
+    }
+
+    /// Steps and slots as the engine writes them: to the oracle's cache and the device's.
+    void upload_cache() {
+        step_memory.upload(step.data(), step.size() * 4);
+        slot_memory.upload(slot.data(), slot.size() * 4);
+    }
+    /// Puts the queries of step `at` where the params look for them, and lengths, tables and poison on the device.
+    void begin(std::int32_t at) {
+        for (std::int32_t b = 0; b < batch; ++b)
+            for (std::int32_t h = 0; h < heads; ++h)
+                for (std::int32_t c = 0; c < 64; ++c) in.query(b, 0, h, c) = queries.query(b, at, h, c);
+        memory.refresh();
+    }
+    sparse_decode_params<bf16> params(attend_params<bf16> const& a, stage_cache const& cache) const {
+        sparse_decode_params<bf16> p;
+        p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv;
+        p.output = a.output, p.lse = a.lse, p.scale = a.scale;
+        p.method = method, p.cache = cache;
+        return p;
+    }
+    sparse_decode_params<bf16> host_params() {
+        return params(in.params(), {step.data(), lists.data(), slot.data(), slots, intervals});
+    }
+    sparse_decode_params<bf16> device_params() const {
+        return params(memory.params(), {step_memory.as<std::int32_t>(), list_memory.as<std::int32_t>(),
+                                        slot_memory.as<std::int32_t>(), slots, intervals});
+    }
+    /// Runs the oracle's step and compares everything with what the device's step left.
+    void check() {
+        auto const p = host_params();
+        testing::attend_expectation e;
+        REQUIRE(reference::sparse_decode(p, &e.exact, testing::all_threads()).ok());
+        // The twin reads the lists that the oracle has just refreshed; padded rows have neither keys nor lists.
+        auto attention = attend_part(p);
+        std::vector<std::int32_t> lengths, rows;
+        for (std::int32_t b = 0; b < batch; ++b) {
+            bool const padded = slot[static_cast<std::size_t>(b)] < 0;
+            lengths.push_back(padded ? 0 : in.key_lengths()[b]);
+            rows.push_back(padded ? -1 : slot[static_cast<std::size_t>(b)]);
+        }
+        attention.kv.length = lengths.data();
+        attention.selection.list_row = rows.data();
+        REQUIRE(reference::attend_rounded(attention, e.rounded, testing::all_threads()).ok());
+        auto bytes = memory.download();
+        CHECK(memory.stray_write(bytes) == -1);
+        testing::check_close<bf16>(in.output(bytes.data()), in.lse(bytes.data()), e);
+        CHECK(step_memory.download<std::int32_t>() == step);
+        CHECK(list_memory.guard_intact());
+        check_lists(list_memory.download<std::int32_t>());
+    }
+    void check_lists(std::vector<std::int32_t> const& found) {
+        auto const p = host_params();
+        std::int32_t const list_heads = list_heads_of(method.sharing, heads, kv_heads);
+        std::size_t differing = 0;
+        for (std::int32_t i = 0; i < method.stage_count; ++i)
+            for (std::int32_t s = 0; s < slots; ++s)
+                for (std::int32_t h = 0; h < list_heads; ++h) {
+                    auto const list = reference::cached_list_of(p, i, s, h);
+                    auto const at = [&](std::int32_t const* x) {
+                        return found[static_cast<std::size_t>(x - lists.data())];
+                    };
+                    if (*list.count == -12345) {  // never used: the device's holds what device_memory put there
+                        differing += at(list.count) != -1;
+                        continue;
+                    }
+                    differing += at(list.count) != *list.count;
+                    for (std::int32_t n = 0; n < *list.count; ++n) differing += at(list.entries + n) != list.entries[n];
+                }
+        CHECK(differing == 0);
+    }
+    void grow() {
+        for (std::int32_t b = 0; b < batch; ++b)
+            if (in.key_lengths()[b] > 0) ++in.key_lengths()[b];
+    }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("sparse_prefill: against the oracle", "[gpu]", bf16, fp16) {
+    for (std::int32_t const head_dim : {64, 128, 256})
+        for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
+            for (std::int32_t const tail : {0, 40}) {
+                attend_input<TestType> in({.queries = {150, 150},
+                                           .keys = {700, 411},
+                                           .heads = 6,
+                                           .kv_heads = 2,
+                                           .head_dim = head_dim,
+                                           .values = draw::integers});
+                INFO("head_dim " << head_dim << ", sharing " << static_cast<int>(share) << ", tail " << tail);
+                check_prefill(in, with(hip_tiny, share), tail);
+            }
+}
+
+TEST_CASE("sparse_prefill: small", "[gpu][small]") {
+    for (std::int32_t const tail : {0, 8}) {
+        attend_input<bf16> in({.queries = {30, 0, 11},
+                               .keys = {200, 77, 0},
+                               .heads = 2,
+                               .layout = kv_layout::page_list,
+                               .ragged_queries = true,
+                               .values = draw::integers});
+        check_prefill(in, hip_tiny, tail);
+    }
+}
+
+TEST_CASE("sparse_prefill: layouts, masks, cap and tails of every length", "[gpu]") {
+    for (auto const layout : {kv_layout::contiguous, kv_layout::ragged, kv_layout::block_table, kv_layout::page_list})
+        for (bool const ragged : {false, true}) {
+            attend_input<bf16> in({.queries = {130, ragged ? 7 : 130},
+                                   .keys = {900, 640},
+                                   .heads = 4,
+                                   .kv_heads = 2,
+                                   .layout = layout,
+                                   .ragged_queries = ragged,
+                                   .values = draw::integers});
+            INFO("layout " << static_cast<int>(layout) << ", ragged rows " << ragged);
+            for (std::int32_t const tail : {1, 64, 130, 1000}) {
+                INFO("tail " << tail);
+                check_prefill(in, three_stages, tail);
+            }
+            check_prefill(in, three_stages, 16, causal{300}, 30);
+            check_prefill(in, three_stages, 16, full{});
+        }
+}
+
+TEST_CASE("sparse_prefill: the default preset", "[gpu]") {
+    attend_input<bf16> in({.queries = {200},
+                           .keys = {12000},
+                           .heads = 4,
+                           .kv_heads = 2,
+                           .head_dim = 128,
+                           .layout = kv_layout::block_table,
+                           .values = draw::integers});
+    check_prefill(in, hip_3k, 64);
+}
+
+TEST_CASE("sparse_prefill: with room for everything it is dense attention; again it gives the same bits", "[gpu]") {
+    attend_input<bf16> in({.queries = {90, 90}, .keys = {560, 300}, .heads = 4, .kv_heads = 2});
+    auto const dense = testing::expect_attend(in, [](auto&) {});
+    prune_method method = hip_tiny;
+    method.stages[0].keep = method.stages[1].keep = 80;
+    auto bytes = check_prefill(in, method, 0);
+    testing::check_close<bf16>(in.output(bytes.data()), in.lse(bytes.data()), dense);
+    CHECK((check_prefill(in, method, 0) == bytes));
+}
+
+TEST_CASE("sparse_decode: 48 steps with growing contexts", "[gpu]") {
+    for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
+        for (auto const layout : {kv_layout::contiguous, kv_layout::block_table}) {
+            decoding d({400, 30, 170}, 48, with(three_stages, share), layout);
+            for (std::int32_t s = 0; s < 48; ++s) {
+                INFO("sharing " << static_cast<int>(share) << ", layout " << static_cast<int>(layout) << ", step "
+                                << s);
+                d.begin(s);
+                testing::run_on_device(d.device_params());
+                d.check();
+                d.grow();
+            }
+        }
+}
+
+TEST_CASE("sparse_decode: small", "[gpu][small]") {
+    decoding d({150, 0}, 3, three_stages);
+    for (std::int32_t s = 0; s < 3; ++s) {
+        d.begin(s);
+        testing::run_on_device(d.device_params());
+        d.check();
+        d.grow();
+    }
+}
+
+TEST_CASE("sparse_decode: the default preset with its own intervals", "[gpu]") {
+    for (scorer const how : {scorer::tree_probe, scorer::mean_key}) {
+        decoding d({9000, 2000}, 18, with(hip_3k, sharing::per_batch, how));
+        d.intervals = refresh_default;
+        for (std::int32_t s = 0; s < 18; ++s) {
+            INFO("scorer " << static_cast<int>(how) << ", step " << s);
+            d.begin(s);
+            testing::run_on_device(d.device_params());
+            d.check();
+            d.grow();
+        }
+    }
+}
+
+TEST_CASE("sparse_decode: requests join, leave, move and pause", "[gpu]") {
+    decoding d({300, 120, 40, 220}, 40, with(three_stages, sharing::per_kv_group));
+    for (std::int32_t s = 0; s < 40; ++s) {
+        if (s == 5) d.slot[1] = -1;              // pauses: its slot keeps its lists and steps
+        if (s == 9) d.slot[1] = 3;               // and goes on
+        if (s == 12) d.in.key_lengths()[2] = 0;  // leaves; the row is padding from here on
+        if (s == 15) d.in.key_lengths()[2] = 35, d.slot[2] = 0, d.step[0] = 0;  // another request in a new slot
+        if (s == 20) d.in.key_lengths()[0] = 60, d.step[4] = 0;                 // truncated: its slot starts afresh
+        if (s == 23) d.slot[3] = 100;                                           // a slot that does not exist is padding
+        if (s == 25) d.slot[3] = 5, d.step[5] = 0;                              // moves, with everything computed anew
+        d.upload_cache();
+        INFO("step " << s);
+        // The oracle's twin in check() takes any negative slot as padding.
+        auto const shown = d.slot;
+        d.begin(s);
+        testing::run_on_device(d.device_params());
+        if (d.slot[3] == 100) d.slot[3] = -1;
+        d.check();
+        d.slot = shown;
+        d.grow();
+    }
+}
+
+TEST_CASE("sparse_decode: without slots each row has its own", "[gpu]") {
+    decoding d({300, 120}, 10, three_stages);
+    d.slot = {0, 1};
+    for (std::int32_t s = 0; s < 10; ++s) {
+        INFO("step " << s);
+        d.begin(s);
+        auto p = d.device_params();
+        p.cache.slot = nullptr;
+        testing::run_on_device(p);
+        d.check();
+        d.grow();
+    }
+}
+
+TEST_CASE("sparse_decode: one captured graph serves every step", "[gpu]") {
+    decoding d({400, 30, 170}, 44, with(three_stages, sharing::per_kv_group));
+    auto const p = d.device_params();
+    auto const plan = winnow::plan(p, testing::current_device());
+    REQUIRE(plan.why.ok());
+    device_memory scratch(plan.workspace_bytes, 4096);
+    // Once outside of the capture, so that the code is on the device; its effects on the cache are undone.
+    d.begin(0);
+    testing::run_on_device(p);
+    d.upload_cache();
+    std::vector<std::int32_t> const unset(d.lists.size(), -1);
+    d.list_memory.upload(unset.data(), unset.size() * 4);
+    testing::captured_graph const graph([&](cudaStream_t stream) {
+        REQUIRE(testing::gpu_launch(p, plan, {scratch.data(), plan.workspace_bytes}, stream).ok());
+    });
+    CHECK(graph.kernels_and_others().first > 0);
+    CHECK(graph.kernels_and_others().second == 0);
+    for (std::int32_t s = 0; s < 44; ++s) {
+        if (s == 10) d.slot[1] = -1;
+        if (s == 14) d.slot[1] = 0, d.step[0] = 0, d.in.key_lengths()[1] = 25;
+        if (s == 20) {  // the first request's third and fourth page change places, and what they hold too
+            for (std::int32_t j = 16; j < 24; ++j)
+                for (std::int32_t h = 0; h < d.kv_heads; ++h)
+                    for (std::int32_t c = 0; c < 64; ++c) {
+                        std::swap(d.in.key(0, j, h, c), d.in.key(0, j + 8, h, c));
+                        std::swap(d.in.value(0, j, h, c), d.in.value(0, j + 8, h, c));
+                    }
+            std::swap(d.in.pages()[2], d.in.pages()[3]);
+        }
+        d.upload_cache();
+        INFO("step " << s);
+        d.begin(s);
+        graph.replay();
+        d.check();
+        d.grow();
+    }
+    CHECK(scratch.guard_intact());
+}
+
+TEST_CASE("sparse_decode: a request's bits do not depend on its neighbours", "[gpu]") {
+    decoding together({500, 120, 333}, 12, three_stages);
+    std::vector<std::unique_ptr<decoding>> alone;
+    for (int b = 0; b < 3; ++b) {
+        alone.push_back(std::make_unique<decoding>(std::vector<std::int32_t>{500, 120, 333}, 12, three_stages));
+        for (int other = 0; other < 3; ++other)
+            if (other != b) alone.back()->slot[static_cast<std::size_t>(other)] = -1;
+        alone.back()->upload_cache();
+    }
+    for (std::int32_t s = 0; s < 12; ++s) {
+        auto const run = [s](decoding& d) {
+            d.begin(s);
+            testing::run_on_device(d.device_params());
+            auto bytes = d.memory.download();
+            d.grow();
+            return std::pair{d.in.output(bytes.data()), d.in.lse(bytes.data())};
+        };
+        auto const [outputs, lses] = run(together);
+        constexpr std::ptrdiff_t heads = decoding::heads, width = heads * 64;
+        for (int b = 0; b < 3; ++b) {
+            INFO("step " << s << ", request " << b);
+            auto const [output, lse] = run(*alone[static_cast<std::size_t>(b)]);
+            CHECK(
+                std::equal(outputs.begin() + b * width, outputs.begin() + (b + 1) * width, output.begin() + b * width));
+            CHECK(std::equal(lses.begin() + b * heads, lses.begin() + (b + 1) * heads, lse.begin() + b * heads));
+            int const padded = (b + 1) % 3;
+            CHECK(lse[static_cast<std::size_t>(padded * heads)] == -infinity);
+            CHECK(output[static_cast<std::size_t>(padded * width)] == 0);
+        }
+    }
+}

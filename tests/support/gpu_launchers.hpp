@@ -1,0 +1,33 @@
+// Every launch that the GPU tests make, as plain functions: kernels are compiled once, tests by the host compiler.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "winnow/op/attend.hpp"
+#include "winnow/op/merge.hpp"
+#include "winnow/op/prune.hpp"
+#include "winnow/op/sparse.hpp"
+
+namespace winnow::testing {
+
+status gpu_query_device(device_info& out, int ordinal);
+
+status gpu_launch(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(merge_params<bf16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(sparse_prefill_params<bf16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream);
+
+/// launch<attend_problem{128, attend_rows::large}>.
+status gpu_launch_128_large(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch,
+                            cudaStream_t stream);
+
+}  // namespace winnow::testing

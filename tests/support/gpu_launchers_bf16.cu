@@ -1,0 +1,36 @@
+// The launches of bf16 and float, and what needs no element type.
+#include <winnow/winnow.cuh>
+
+#include "support/gpu_launchers.hpp"
+
+namespace winnow::testing {
+status gpu_query_device(device_info& out, int ordinal) { return query_device(out, ordinal); }
+
+status gpu_launch(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch_128_large(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch,
+                            cudaStream_t stream) {
+    return launch<attend_problem{128, attend_rows::large}>(p, plan, scratch, stream);
+}
+status gpu_launch(merge_params<bf16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+#if __has_include("winnow/op/sparse.cuh")
+status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(sparse_prefill_params<bf16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+#endif
+
+}  // namespace winnow::testing

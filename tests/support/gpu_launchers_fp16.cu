@@ -1,0 +1,27 @@
+// The launches of fp16.
+#include <winnow/winnow.cuh>
+
+#include "support/gpu_launchers.hpp"
+
+namespace winnow::testing {
+status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+#if __has_include("winnow/op/sparse.cuh")
+status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+#endif
+
+}  // namespace winnow::testing
