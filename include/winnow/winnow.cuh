@@ -4,4 +4,6 @@
 #include "winnow/core/device_query.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/merge.cuh"
+#include "winnow/op/prune.cuh"
+#include "winnow/op/sparse.cuh"
 #include "winnow/winnow.hpp"

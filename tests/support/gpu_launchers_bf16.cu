@@ -19,7 +19,6 @@ status gpu_launch(merge_params<bf16> const& p, merge_plan const& plan, workspace
 status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
-#if __has_include("winnow/op/sparse.cuh")
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
@@ -31,6 +30,5 @@ status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, 
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
-#endif
 
 }  // namespace winnow::testing

@@ -10,7 +10,6 @@ status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspa
 status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
-#if __has_include("winnow/op/sparse.cuh")
 status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
@@ -22,6 +21,5 @@ status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, 
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
-#endif
 
 }  // namespace winnow::testing

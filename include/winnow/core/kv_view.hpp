@@ -19,7 +19,8 @@ enum class kv_layout : std::int32_t {
 };
 
 /// Index of the keys and values of a batch. All pointers are device pointers for kernels, host pointers for the
-/// reference; their contents may change between launches of one plan. NHD and HND are a matter of the tensors' strides.
+/// reference; their contents may change between launches of one plan. `start` must ascend and stay within the tensors;
+/// bad page ids read as zeros. NHD and HND are a matter of the tensors' strides.
 struct kv_index {
     kv_layout layout = kv_layout::contiguous;
     std::int32_t const* length = nullptr;  ///< [batch] keys per request. Null: contiguous takes the token extent,

@@ -10,6 +10,18 @@
 
 namespace winnow {
 
+/// Which slot each request of a batch uses; the default lets every request through.
+struct slot_index {
+    std::int32_t const* slot = nullptr;  ///< [batch]
+    std::int32_t slots = 0;              ///< 0: no slots, all rows count
+    /// Slot of request `b`, or -1 for a padded row.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t operator()(std::int32_t b) const {
+        std::int32_t const s = slot == nullptr ? b : slot[b];
+        return s >= 0 && s < slots ? s : -1;
+    }
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool padded(std::int32_t b) const { return slots > 0 && (*this)(b) < 0; }
+};
+
 /// The caller owns the memory. A slot belongs to one running request: when a request enters a slot, or its sequence is
 /// truncated, forked or replaced, the caller sets step[slot] = 0 (a device write) and every stage runs afresh.
 struct stage_cache {
@@ -18,6 +30,8 @@ struct stage_cache {
     std::int32_t const* slot = nullptr;  ///< [batch] slot of each request; -1 marks a padded row. Null: slot = row
     std::int32_t slots = 0;
     refresh_intervals intervals = refresh_default;
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr slot_index index() const { return {slot, slots}; }
 };
 
 /// Where one stage's lists lie inside stage_cache::lists: first the counts [slots, list head], then the chunks'

@@ -5,6 +5,7 @@
 
 #include "winnow/core/attend_params.hpp"
 #include "winnow/core/math.hpp"
+#include "winnow/core/stage_cache.hpp"
 #include "winnow/policy/attend_policy.hpp"
 
 namespace winnow {
@@ -19,6 +20,7 @@ struct attend_arguments {
     attend_schedule schedule;
     batch_shape shape;
     fast_divider page_size;
+    slot_index slots;       ///< decode over a stage cache: rows without a slot see nothing
     float* partial_output;  ///< fp32 [batch, row, head, split, channel], only with splits
     float* partial_lse;     ///< fp32 base 2 [batch, row, head, split]
 };

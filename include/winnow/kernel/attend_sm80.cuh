@@ -46,7 +46,6 @@ struct attend_storage {
     key_step<tile.keys> step[2];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
-    row_offsets head;  ///< of the KV head in keys and values
     std::int32_t looking[tile.rows];  ///< looking position of each row; below 0 for rows that do not exist
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
@@ -56,16 +55,18 @@ template <class T>
 WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a) {
     attend_params<T> const& p = a.params;
     attend_schedule const& s = a.schedule;
-    std::int32_t const columns = a.shape.kv_heads * s.head_groups;
-    std::int32_t const column = blockIdx.x % columns;
-    // Late tiles see the most keys under a causal mask, so they start first.
-    std::int32_t const index = s.query_tiles - 1 - static_cast<std::int32_t>(blockIdx.x / columns);
+    // One KV head after the other, so that its keys stay in L2; within one, late tiles first, since under a causal mask
+    // they see the most keys.
+    std::int32_t const per_kv_head = s.query_tiles * s.head_groups;
+    std::int32_t const kv_head = blockIdx.x / per_kv_head, inside = blockIdx.x % per_kv_head;
+    std::int32_t const index = s.query_tiles - 1 - inside / s.head_groups;
     attend_work w;
     w.batch = blockIdx.z;
     w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
+    if (a.slots.padded(w.batch)) w.request.keys = 0;
     w.rows = rows_of_tile(index, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
-    w.kv_head = column / s.head_groups;
-    std::int32_t const in_group = (column % s.head_groups) * s.tile_heads;
+    w.kv_head = kv_head;
+    std::int32_t const in_group = (inside % s.head_groups) * s.tile_heads;
     w.first_head = w.kv_head * a.shape.group() + in_group;
     w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
     return w;
@@ -81,6 +82,13 @@ WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& 
     key_walk walk{};
     walk.keys = keys;
     walk.request = w.batch;
+    walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
+    walk.origin = {w.kv_head * p.keys.stride[2], w.kv_head * p.values.stride[2]};
+    if (walk.linear) {
+        token_location const first = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
+        walk.origin.key += first.outer * p.keys.stride[0] + first.token * p.keys.stride[1];
+        walk.origin.value += first.outer * p.values.stride[0] + first.token * p.values.stride[1];
+    }
     if (!p.selection.empty()) {
         block_selection const& s = p.selection;
         std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
@@ -206,7 +214,7 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
         float maximum = shared.maximum[0][row];
         WINNOW_UNROLL
         for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
-        float const factor = maximum == minus_infinity ? 0.0f : ptx::exp2_fast((state.maximum[h] - maximum) * c);
+        float const factor = maximum == minus_infinity ? 1.0f : ptx::exp2_fast((state.maximum[h] - maximum) * c);
         WINNOW_UNROLL
         for (int d = 0; d < HeadDim / 8; ++d)
             *reinterpret_cast<float2*>(sums + (warp * 16 + row) * HeadDim + 8 * d + 2 * (lane % 4)) =
@@ -221,14 +229,16 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
         for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
         WINNOW_UNROLL
         for (int k = 0; k < tile.key_warps; ++k) {
-            if (maximum != minus_infinity) sum += shared.sum[k][row] * ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
+            // Without a maximum nothing was seen, and sums are 0 (or NaN, which has to get through).
+            float const factor = maximum == minus_infinity ? 1.0f : ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
+            sum += shared.sum[k][row] * factor;
             float2 const v = *reinterpret_cast<float2 const*>(sums + (k * 16 + row) * HeadDim + channel);
             x += v.x;
             y += v.y;
         }
-        float const inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
+        float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
         writer.channels(channel, x * inverse, y * inverse);
-        if (channel == 0) writer.log_sum_exp(sum > 0.0f ? maximum * c + ptx::log2_fast(sum) : minus_infinity);
+        if (channel == 0) writer.log_sum_exp(sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum));
     }
 }
 
@@ -248,7 +258,6 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         if (threadIdx.x == 0) {
             shared.work = work;
             shared.walk = walk_of(a, work);
-            shared.head = {work.kv_head * p.keys.stride[2], work.kv_head * p.values.stride[2]};
         }
     }
     __syncthreads();
@@ -260,6 +269,13 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         std::int32_t const per_split = a.schedule.split_keys / tile.keys;
         begin = blockIdx.y * per_split;
         end = smaller(end, begin + per_split);
+    }
+
+    attend_row_writer<T> writer{a, w};
+    if (a.schedule.splits > 1 && begin >= end) {  // the merge does not read the channels of an empty split
+        for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
+            if (writer.select(row)) writer.log_sum_exp(minus_infinity);
+        return;
     }
 
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -281,7 +297,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
 
     if (begin < end) {
         load_queries(shared, a, w);
-        locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values, shared.head);
+        locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values);
         __syncthreads();
         fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, shared.step[begin & 1], &row_offsets::key);
         ptx::copy_async_commit();
@@ -293,7 +309,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, now, &row_offsets::value);
         ptx::copy_async_commit();
         if (step + 1 < end)
-            locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values, shared.head);
+            locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values);
 
         float score[row_tiles][key_tiles][4];
         score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, key_tile + key_warp * tile.warp_keys() * row_bytes);
@@ -332,21 +348,20 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
                                                           value_tile + key_warp * tile.warp_keys() * row_bytes);
     }
 
-    attend_row_writer<T> writer{a, w};
     if constexpr (tile.key_warps == 1) {
         WINNOW_UNROLL
         for (int i = 0; i < row_tiles; ++i) {
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
                 float const sum = row_sum(state[i].sum[h]);
-                float const inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
+                float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 if (!writer.select(row_warp * tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
                 WINNOW_UNROLL
                 for (int d = 0; d < HeadDim / 8; ++d)
                     writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse, output[i][d][2 * h + 1] * inverse);
                 if (lane % 4 == 0)
-                    writer.log_sum_exp(sum > 0.0f ? state[i].maximum[h] * c + ptx::log2_fast(sum)
-                                                  : minus_infinity);
+                    writer.log_sum_exp(sum == 0.0f ? minus_infinity
+                                                   : state[i].maximum[h] * c + ptx::log2_fast(sum));
             }
         }
     } else {

@@ -14,14 +14,15 @@ namespace winnow {
 
 /// Runs a plan with the one instance that serves `Problem`; errc::wrong_plan if the plan chose another.
 /// Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists) may change
-/// between replays within the plan's maxima.
+/// between replays within the plan's maxima. `slots` is sparse_decode's.
 template <attend_problem Problem, class T>
-status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
+              slot_index slots = {}) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     batch_shape const shape = p.shape();
-    if (!(shape == plan.shape))
-        return fail(errc::wrong_plan, "plan.shape", "must be the params'", shape.max_queries);
+    if (!plan.same_layout(attend_plan_of(p, plan.device)))
+        return fail(errc::wrong_plan, "plan", "was made for other params", plan.shape.max_queries);
     if (Problem.head_dim != shape.head_dim)
         return fail(errc::wrong_plan, "queries.extent[3]", "must be the instance's head_dim", shape.head_dim);
     if (Problem.rows != plan.schedule.rows)
@@ -34,6 +35,7 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
                                         schedule,
                                         shape,
                                         fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
+                                        slots,
                                         region<float>(scratch, plan.partial_output),
                                         region<float>(scratch, plan.partial_lse)};
     if (shape.batch == 0 || shape.max_queries == 0) return {};
@@ -48,22 +50,24 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 
 /// Runs a plan with any of the instances of one head dimension.
 template <int HeadDim, class T>
-status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
+              slot_index slots = {}) {
     switch (plan.schedule.rows) {
-        case attend_rows::decode: return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream);
-        case attend_rows::medium: return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream);
+        case attend_rows::decode: return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots);
+        case attend_rows::medium: return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots);
         case attend_rows::large:
-            if constexpr (HeadDim <= 128) return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream);
+            if constexpr (HeadDim <= 128) return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }
 
-/// Runs a plan with any of the default instances: head_dim in attend_head_dims, all row classes.
+/// Runs a plan with any of the default instances: head_dim in supported_head_dims, all row classes.
 template <class T>
-status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
+              slot_index slots = {}) {
     if (!plan) return plan.why;
-    return dispatch(attend_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
-                    [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream); });
+    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+                    [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, slots); });
 }
 
 }  // namespace winnow

@@ -22,19 +22,21 @@
 
 namespace winnow {
 
-/// Head dimensions that the default `launch` instantiates.
-using attend_head_dims = value_list<64, 128, 256>;
-
 /// Outcome of planning: a status, the workspace it takes, and how the launch will run. Copyable, holds no pointer.
 struct attend_plan {
     status why;                       ///< ok, or the reason there is no plan
     std::size_t workspace_bytes = 0;  ///< bytes `launch` needs, aligned to workspace_alignment
     attend_schedule schedule;
     batch_shape shape{};
+    device_info device;               ///< the device it was made for
     std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
     std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
 
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+    /// True for plans that lay out the same launch.
+    [[nodiscard]] constexpr bool same_layout(attend_plan const& other) const {
+        return shape == other.shape && schedule == other.schedule && workspace_bytes == other.workspace_bytes;
+    }
 };
 
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
@@ -69,6 +71,7 @@ constexpr status check(attend_params<T> const& p) {
 template <class T>
 constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info const& device) {
     attend_plan result;
+    result.device = device;
     if (device.compute_capability < 80) {
         result.why = fail(errc::unsupported, "device.compute_capability", "must be >= 80", device.compute_capability);
         return result;

@@ -14,6 +14,9 @@
 
 namespace winnow {
 
+/// Head dimensions that the default launches instantiate.
+using supported_head_dims = value_list<64, 128, 256>;
+
 /// Limit of tokens per request and rows per tensor axis: positions are int32, and tiles look a little past the end.
 inline constexpr std::int64_t max_tokens = (std::int64_t{1} << 31) - (std::int64_t{1} << 20);
 

@@ -91,6 +91,11 @@ struct prune_plan {
     std::size_t lists = 0;             ///< offset: all stages' lists of the slab, see stage_region_of
 
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+    /// True for plans that lay out the same launch.
+    [[nodiscard]] constexpr bool same_layout(prune_plan const& o) const {
+        return shape == o.shape && slab_blocks == o.slab_blocks && slabs == o.slabs && list_rows == o.list_rows &&
+               max_candidates == o.max_candidates && lists == o.lists && workspace_bytes == o.workspace_bytes;
+    }
 };
 
 /// Bytes of scores that a slab may take; a slab has at least one query block of the first stage.

@@ -61,6 +61,11 @@ struct sparse_plan {
     std::size_t scratch = 0;           ///< offset of what prune and attend use in turn
 
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+    /// True for plans that lay out the same launches.
+    [[nodiscard]] constexpr bool same_layout(sparse_plan const& o) const {
+        return workspace_bytes == o.workspace_bytes && scratch == o.scratch && prune.same_layout(o.prune) &&
+               attend.same_layout(o.attend) && tail.same_layout(o.tail);
+    }
 };
 
 /// The attention half of a prefill; the selection's memory is filled in by launch.
@@ -92,9 +97,10 @@ constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
     std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
     stage_region const at = stage_region_of(p.method, heads, p.cache.slots, p.method.stage_count - 1);
     std::int32_t const capacity = p.method.last().keep;
+    std::int32_t const rows = p.cache.slot == nullptr ? shape.batch : p.cache.slots;  // row b is slot b without an index
     block_selection s;
-    s.blocks = packed_view<std::int32_t const>(p.cache.lists + at.lists, {p.cache.slots, heads, 1, capacity});
-    s.counts = packed_view<std::int32_t const>(p.cache.lists + at.counts, {p.cache.slots, heads, 1});
+    s.blocks = packed_view<std::int32_t const>(p.cache.lists + at.lists, {rows, heads, 1, capacity});
+    s.counts = packed_view<std::int32_t const>(p.cache.lists + at.counts, {rows, heads, 1});
     s.block_size = p.method.last().chunk;
     s.query_block = p.method.last().query_block;
     s.list_row = p.cache.slot;
@@ -105,6 +111,14 @@ template <class T>
 constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
     return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .selection = cached_selection(p),
             .window = p.method.window, .output = p.output, .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap};
+}
+
+/// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first stage
+/// is due again.
+template <class T>
+constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
+    return {.queries = p.queries, .keys = p.keys, .kv = p.kv, .method = p.method,
+            .lookahead = p.cache.intervals.steps[0]};
 }
 
 template <class T>
@@ -133,24 +147,20 @@ constexpr status check(sparse_decode_params<T> const& p) {
     if (p.cache.intervals.steps[0] > p.method.window.recent)
         return fail(errc::out_of_range, "cache.intervals.steps[0]", "must be <= method.window.recent, or keys are lost",
                     p.cache.intervals.steps[0]);
-    auto attend = attend_part(p);
-    if (p.cache.slot == nullptr) attend.selection.blocks.extent[0] = attend.selection.counts.extent[0] = shape.batch;
-    return check(attend);
+    return check(attend_part(p));
 }
 
-/// Plan of a prefill: selection, then what pruning and attention need one after the other.
+/// Layout of valid params: selection, then what pruning and attention need one after the other.
 template <class T>
-constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const& device) {
+constexpr sparse_plan sparse_plan_of(sparse_prefill_params<T> const& p, device_info const& device) {
     sparse_plan result;
-    result.why = check(p);
-    if (!result.why) return result;
     auto const shape = p.shape();
     auto const extents = selection_extents_of(p.method, shape);
     workspace_layout layout;
     result.selection_blocks = layout.take(extents.list_count() * extents.capacity, sizeof(std::int32_t));
     result.selection_counts = layout.take(extents.list_count(), sizeof(std::int32_t));
     std::int32_t* const unknown = nullptr;  // the workspace is not there yet; geometry is all that planning looks at
-    block_selection selection = packed_selection<std::int32_t const>(unknown, unknown, p.method, shape);
+    block_selection const selection = packed_selection<std::int32_t const>(unknown, unknown, p.method, shape);
     result.attend = attend_plan_of(attend_part(p, selection), device);
     if (p.dense_tail > 0) result.tail = attend_plan_of(tail_part(p), device);
     result.prune = prune_plan_of(p.method, shape);
@@ -161,18 +171,29 @@ constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const&
     return result;
 }
 
+/// Layout of valid params: pruning and attention use the workspace one after the other.
 template <class T>
-constexpr sparse_plan plan(sparse_decode_params<T> const& p, device_info const& device) {
+constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_info const& device) {
     sparse_plan result;
-    result.why = check(p);
-    if (!result.why) return result;
-    auto attend = attend_part(p);
-    if (p.cache.slot == nullptr) attend.selection.blocks.extent[0] = attend.selection.counts.extent[0] = p.shape().batch;
-    result.attend = plan(attend, device);
+    result.attend = attend_plan_of(attend_part(p), device);
     result.why = result.attend.why;
     result.prune = prune_plan_of(p.method, p.shape());
     result.workspace_bytes = larger(result.prune.workspace_bytes, result.attend.workspace_bytes);
     return result;
+}
+
+template <class T>
+constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const& device) {
+    sparse_plan result;
+    result.why = check(p);
+    return result.why ? sparse_plan_of(p, device) : result;
+}
+
+template <class T>
+constexpr sparse_plan plan(sparse_decode_params<T> const& p, device_info const& device) {
+    sparse_plan result;
+    result.why = check(p);
+    return result.why ? sparse_plan_of(p, device) : result;
 }
 
 }  // namespace winnow

@@ -60,6 +60,7 @@ struct attend_schedule {
     std::int32_t splits = 1;        ///< pieces of the key sequence; > 1 needs partial results and a merge
     std::int32_t split_keys = 0;    ///< keys per piece, a multiple of the tile's
     std::int32_t max_rows = 1;      ///< rows of one request that the launch covers, at most
+    friend constexpr bool operator==(attend_schedule const&, attend_schedule const&) = default;
 };
 
 /// A tile's rows: [first, first + count) of its request, and the group's heads it packs.

@@ -13,6 +13,15 @@
 
 namespace winnow {
 
+/// `no_row`: nothing to read, zeros instead. Strides may be negative, so offsets may be as well.
+inline constexpr std::int64_t no_row = std::numeric_limits<std::int64_t>::min();
+
+/// Where one key's row starts in the key and value tensors, in elements.
+struct row_offsets {
+    std::int64_t key;
+    std::int64_t value;
+};
+
 /// Everything that is the same for all threads of a tile.
 struct key_walk {
     granule_sequence sequence;
@@ -23,6 +32,8 @@ struct key_walk {
     std::int32_t block_shift;  ///< log2(block_size / granule_keys)
     std::int32_t keys;
     std::int32_t request;
+    bool linear;               ///< contiguous and ragged sources: token t lies at origin + t * token stride
+    row_offsets origin;        ///< offset of token 0 (linear) or of the KV head (paged)
 };
 
 /// One granule: its first key with the part it belongs to in the low bits; `hidden_granule` where there is none.
@@ -69,15 +80,6 @@ WINNOW_HOST_DEVICE constexpr bool seen_by_any(key_walk const& walk, key_part par
     return false;
 }
 
-/// `no_row`: nothing to read, zeros instead. Strides may be negative, so offsets may be as well.
-inline constexpr std::int64_t no_row = std::numeric_limits<std::int64_t>::min();
-
-/// Where one key's row starts in the key and value tensors, in elements.
-struct row_offsets {
-    std::int64_t key;
-    std::int64_t value;
-};
-
 /// One step's keys, as the threads that fetch and mask them read it.
 template <int Keys>
 struct key_step {
@@ -86,24 +88,38 @@ struct key_step {
     std::int32_t masked[(Keys + 31) / 32];      ///< per warp of locating threads: some granule needs a mask
 };
 
-/// Thread t < Keys locates key t of step `step`. `head_offset`s are those of the KV head; whole warps must call.
+/// Offsets of key `position` of the walk's request.
+template <class T>
+WINNOW_DEVICE row_offsets offsets_of(key_walk const& walk, std::int32_t position, kv_index const& kv, fast_divider page_size,
+                                     tensor_view<T const, 4> const& keys, tensor_view<T const, 4> const& values) {
+    if (walk.linear)
+        return {walk.origin.key + position * keys.stride[1], walk.origin.value + position * values.stride[1]};
+    token_location const where = locate(kv, page_size, keys.extent[0], walk.request, position);
+    if (where.outer < 0) return {no_row, no_row};
+    return {walk.origin.key + where.outer * keys.stride[0] + where.token * keys.stride[1],
+            walk.origin.value + where.outer * values.stride[0] + where.token * values.stride[1]};
+}
+
+/// Thread t < Keys locates key t of step `step`; whole warps must call.
 template <int Keys, class T>
 WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::int32_t step, kv_index const& kv,
                                fast_divider page_size, tensor_view<T const, 4> const& keys,
-                               tensor_view<T const, 4> const& values, row_offsets head) {
+                               tensor_view<T const, 4> const& values) {
     int const t = threadIdx.x;
     if (t >= Keys) return;
-    granule const g = granule_at(walk, step * (Keys / granule_keys) + t / granule_keys);
-    std::int32_t const position = g.first + t % granule_keys;
-    row_offsets at{no_row, no_row};
-    if (g.first >= 0 && seen_by_any(walk, g.part, position)) {
-        token_location const where = locate(kv, page_size, keys.extent[0], walk.request, position);
-        if (where.outer >= 0) {
-            at.key = where.outer * keys.stride[0] + where.token * keys.stride[1] + head.key;
-            at.value = where.outer * values.stride[0] + where.token * values.stride[1] + head.value;
-        }
+    std::int32_t const index = step * (Keys / granule_keys);
+    std::int32_t const before_window = walk.sequence.sinks + walk.sequence.listed;
+    std::int32_t const first = walk.sequence.window_origin + (index - before_window) * granule_keys;
+    // Most steps of a long window lie inside it: no part to find, nothing to hide, and the same for all threads.
+    if (index >= before_window && first >= walk.late.window_begin && first + Keys <= walk.early.window_end) {
+        out.row[t] = offsets_of(walk, first + t, kv, page_size, keys, values);
+        if (t % 32 == 0) out.masked[t / 32] = false;
+        return;
     }
-    out.row[t] = at;
+    granule const g = granule_at(walk, index + t / granule_keys);
+    std::int32_t const position = g.first + t % granule_keys;
+    bool const read = g.first >= 0 && seen_by_any(walk, g.part, position);
+    out.row[t] = read ? offsets_of(walk, position, kv, page_size, keys, values) : row_offsets{no_row, no_row};
     if (t % granule_keys == 0) out.granule[t / granule_keys] = g.first | static_cast<std::int32_t>(g.part);
     bool const masked = __any_sync(~0u, !seen_by_all(walk, g));
     if (t % 32 == 0) out.masked[t / 32] = masked;
@@ -116,7 +132,7 @@ WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, key_step<Keys> 
     constexpr int chunks = HeadDim / 8, rows_per_pass = Threads / chunks;
     static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
-#pragma unroll 2  // more in flight would cost registers while scores and output are live
+    WINNOW_UNROLL
     for (int pass = 0; pass < Keys / rows_per_pass; ++pass) {
         int const row = pass * rows_per_pass + first;
         std::int64_t const offset = step.row[row].*which;

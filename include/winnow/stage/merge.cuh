@@ -43,18 +43,17 @@ WINNOW_DEVICE float merge_parts(merge_storage<MaxChannels>& shared, int parts, i
     float sum[per_lane], weight_sum = 0.0f;
     WINNOW_UNROLL
     for (int k = 0; k < per_lane; ++k) sum[k] = 0.0f;
-    if (maximum != minus_infinity) {
+    float const base = maximum == minus_infinity ? 0.0f : maximum;
 #pragma unroll 4
-        for (int i = warp; i < parts; i += merge_warps) {
-            float const l = lse(i);
-            if (l == minus_infinity) continue;
-            float const weight = ptx::exp2_fast(l - maximum);
-            weight_sum += weight;
-            WINNOW_UNROLL
-            for (int k = 0; k < per_lane; ++k) {
-                int const c = lane + 32 * k;
-                if (c < channels) sum[k] = fmaf(weight, output(i, c), sum[k]);
-            }
+    for (int i = warp; i < parts; i += merge_warps) {
+        float const l = lse(i);
+        if (l == minus_infinity) continue;
+        float const weight = ptx::exp2_fast(l - base);  // NaN stays NaN
+        weight_sum += weight;
+        WINNOW_UNROLL
+        for (int k = 0; k < per_lane; ++k) {
+            int const c = lane + 32 * k;
+            if (c < channels) sum[k] = fmaf(weight, output(i, c), sum[k]);
         }
     }
     WINNOW_UNROLL
@@ -65,14 +64,14 @@ WINNOW_DEVICE float merge_parts(merge_storage<MaxChannels>& shared, int parts, i
     float total = 0.0f;
     WINNOW_UNROLL
     for (int w = 0; w < merge_warps; ++w) total += shared.weight[w];
-    float const inverse = total > 0.0f ? 1.0f / total : 0.0f;
+    float const inverse = total == 0.0f ? 0.0f : 1.0f / total;
     for (int c = threadIdx.x; c < channels; c += merge_warps * 32) {
         float value = 0.0f;
         WINNOW_UNROLL
         for (int w = 0; w < merge_warps; ++w) value += shared.output[w][c];
         store(c, value * inverse);
     }
-    return total > 0.0f ? maximum + ptx::log2_fast(total) : minus_infinity;
+    return total == 0.0f ? minus_infinity : base + ptx::log2_fast(total);
 }
 
 }  // namespace winnow
