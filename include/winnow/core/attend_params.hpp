@@ -20,20 +20,21 @@ namespace winnow {
 /// Query head h reads KV head h / (heads / kv_heads). Rows without a visible key give output 0 and lse -inf.
 template <class T>
 struct attend_params {
-    tensor_view<T const, 4> queries = {};  ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
-    tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel], see kv_index
-    tensor_view<T const, 4> values = {};   ///< same axes as keys, own strides; shares the index of the keys
-    kv_index kv = {};                      ///< where tokens live; default contiguous
-    query_index rows = {};                 ///< ragged queries; default one row range per batch entry
-    block_selection selection = {};        ///< selected key blocks; default none
-    attention_window window = {};          ///< sinks and recent keys; default the whole context
-    tensor_view<T, 4> output = {};         ///< axes of queries; written for every row, and nothing else is
-    lse_view lse = {};                     ///< [batch, token, head]; ragged [1, row, head]; optional
-    float scale = 0;                  ///< of the scores, usually 1 / sqrt(head_dim); must be > 0
-    float soft_cap = 0;               ///< > 0: scores become soft_cap * tanh(score / soft_cap)
-    attention_mask mask = causal{};   ///< causal or full, with the position of row 0
-    row_range range = row_range::all; ///< rows to compute: all, or without / only the last `tail` of each request
-    std::int32_t tail = 0;            ///< see `range`
+    tensor_view<T const, 4> queries =
+        {};                             ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};  ///< [batch | 1 | page, token, kv_head, channel], see kv_index
+    tensor_view<T const, 4> values = {};  ///< same axes as keys, own strides; shares the index of the keys
+    kv_index kv = {};                     ///< where tokens live; default contiguous
+    query_index rows = {};                ///< ragged queries; default one row range per batch entry
+    block_selection selection = {};       ///< selected key blocks; default none
+    attention_window window = {};         ///< sinks and recent keys; default the whole context
+    tensor_view<T, 4> output = {};        ///< axes of queries; written for every row, and nothing else is
+    lse_view lse = {};                    ///< [batch, token, head]; ragged [1, row, head]; optional
+    float scale = 0;                      ///< of the scores, usually 1 / sqrt(head_dim); must be > 0
+    float soft_cap = 0;                   ///< > 0: scores become soft_cap * tanh(score / soft_cap)
+    attention_mask mask = causal{};       ///< causal or full, with the position of row 0
+    row_range range = row_range::all;     ///< rows to compute: all, or without / only the last `tail` of each request
+    std::int32_t tail = 0;                ///< see `range`
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };

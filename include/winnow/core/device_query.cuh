@@ -12,7 +12,8 @@ namespace winnow {
 
 /// A CUDA error as a status.
 inline status cuda_status(cudaError_t error, char const* call) {
-    return error == cudaSuccess ? status{} : fail(errc::cuda_error, call, "must succeed", static_cast<std::int64_t>(error));
+    return error == cudaSuccess ? status{}
+                                : fail(errc::cuda_error, call, "must succeed", static_cast<std::int64_t>(error));
 }
 
 /// Reads the attributes of device `ordinal` into `out`. Call it once at start-up, not per launch.
@@ -27,7 +28,9 @@ inline status query_device(device_info& out, int ordinal) {
                         {cudaDevAttrMaxSharedMemoryPerBlockOptin, shared},
                         {cudaDevAttrL2CacheSize, l2}};
     for (auto const& attribute : wanted)
-        if (auto s = cuda_status(cudaDeviceGetAttribute(&attribute.value, attribute.name, ordinal), "cudaDeviceGetAttribute"); !s)
+        if (auto s = cuda_status(cudaDeviceGetAttribute(&attribute.value, attribute.name, ordinal),
+                                 "cudaDeviceGetAttribute");
+            !s)
             return s;
     out = {major * 10 + minor, multiprocessors, shared, l2};
     return {};

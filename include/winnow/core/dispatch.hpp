@@ -17,7 +17,8 @@ struct value_list {
 /// otherwise a status that says which field had no instance.
 template <auto... Values, class V, class F>
 status dispatch(value_list<Values...>, V value, char const* field, F&& f) {
-    status result = fail(errc::unsupported, field, "no kernel was instantiated for this value", static_cast<long long>(value));
+    status result =
+        fail(errc::unsupported, field, "no kernel was instantiated for this value", static_cast<long long>(value));
     (void)((value == Values && (result = f(std::integral_constant<decltype(Values), Values>{}), true)) || ...);
     return result;
 }

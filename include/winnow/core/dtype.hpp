@@ -48,7 +48,8 @@ namespace detail {
 
 /// Rounds a float to `mantissa` bits with exponents down to `min_exponent`, to nearest even, as sign | magnitude bits
 /// of the small format. Overflow gives `overflow`. NaN is the caller's.
-WINNOW_HOST_DEVICE constexpr std::uint32_t round_to_small(float x, int mantissa, int min_exponent, std::uint32_t overflow) {
+WINNOW_HOST_DEVICE constexpr std::uint32_t round_to_small(float x, int mantissa, int min_exponent,
+                                                          std::uint32_t overflow) {
     auto const u = __builtin_bit_cast(std::uint32_t, x);
     std::uint32_t const magnitude = u & 0x7fffffffu;
     int const exponent = static_cast<int>(magnitude >> 23) - 127;

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
-#include "winnow/core/math.hpp"
 #include "winnow/core/mask.hpp"
+#include "winnow/core/math.hpp"
 #include "winnow/core/tensor_view.hpp"
 
 namespace winnow {
@@ -29,7 +29,7 @@ struct kv_index {
     std::int32_t const* pages = nullptr;   ///< page ids, block_table [batch, table_stride] and page_list [start[batch]]
     std::int64_t table_stride = 0;         ///< entries between two requests of a block table
     std::int32_t const* last_page_length = nullptr;  ///< [batch], page_list: tokens in the last page
-    std::int32_t max_length = 0;           ///< bound of every length; 0: contiguous takes the token extent
+    std::int32_t max_length = 0;                     ///< bound of every length; 0: contiguous takes the token extent
 };
 
 /// Index of ragged query (and output) rows; the default says that tensors are [batch, token, head, channel].
@@ -116,8 +116,8 @@ struct token_location {
 };
 
 /// Location of key `position` (0 <= position < keys) of request `b`. `outer_extent` bounds page ids.
-WINNOW_HOST_DEVICE constexpr token_location locate(kv_index const& kv, fast_divider page_size, std::int64_t outer_extent,
-                                                   std::int32_t b, std::int32_t position) {
+WINNOW_HOST_DEVICE constexpr token_location locate(kv_index const& kv, fast_divider page_size,
+                                                   std::int64_t outer_extent, std::int32_t b, std::int32_t position) {
     if (kv.layout == kv_layout::contiguous) return {b, position};
     if (kv.layout == kv_layout::ragged) return {0, kv.start[b] + position};
     std::int32_t const entry = page_size.quotient(position);

@@ -43,7 +43,7 @@ struct attention_mask {
 
 /// The part of the context that is always attended. Defaults to everything (dense attention).
 struct attention_window {
-    std::int32_t sinks = 0;                ///< first keys of the context, always visible
+    std::int32_t sinks = 0;               ///< first keys of the context, always visible
     std::int32_t recent = whole_context;  ///< the row's own position and the recent - 1 keys before it
 };
 
@@ -52,17 +52,20 @@ enum class key_part : std::int32_t { sink, list, window };
 
 /// What one row sees, as half-open key ranges.
 struct visible_ranges {
-    std::int32_t sink_end;      ///< sinks: [0, sink_end)
-    std::int32_t list_begin;    ///< listed keys: [list_begin, list_end)
+    std::int32_t sink_end;    ///< sinks: [0, sink_end)
+    std::int32_t list_begin;  ///< listed keys: [list_begin, list_end)
     std::int32_t list_end;
     std::int32_t window_begin;  ///< window: [window_begin, window_end)
     std::int32_t window_end;
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool sees(key_part part, std::int32_t key) const {
         switch (part) {
-            case key_part::sink: return key < sink_end;
-            case key_part::list: return key >= list_begin && key < list_end;
-            case key_part::window: return key >= window_begin && key < window_end;
+        case key_part::sink:
+            return key < sink_end;
+        case key_part::list:
+            return key >= list_begin && key < list_end;
+        case key_part::window:
+            return key >= window_begin && key < window_end;
         }
         return false;
     }

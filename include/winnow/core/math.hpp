@@ -56,7 +56,8 @@ struct fast_divider {
     WINNOW_HOST_DEVICE constexpr explicit fast_divider(std::int32_t d) : divisor(d) {
         // For n < 2^31 and m = ceil(2^(31 + s) / d), s = ceil(log2 d): n * m >> (31 + s) is exact.
         shift = ceil_log2(d);
-        multiplier = static_cast<std::uint32_t>(((std::uint64_t{1} << (31 + shift)) + d - 1) / static_cast<unsigned>(d));
+        multiplier =
+            static_cast<std::uint32_t>(((std::uint64_t{1} << (31 + shift)) + d - 1) / static_cast<unsigned>(d));
     }
 
     WINNOW_HOST_DEVICE constexpr std::int32_t quotient(std::int32_t n) const {

@@ -20,14 +20,16 @@ namespace winnow {
 /// it keeps all of them. Query averaging takes the fp32 mean of query_stride rows, grouped by absolute position.
 template <class T>
 struct prune_params {
-    tensor_view<T const, 4> queries = {};   ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
-    tensor_view<T const, 4> keys = {};      ///< [batch | 1 | page, token, kv_head, channel], see kv_index
-    kv_index kv = {};                       ///< where keys live
-    query_index rows = {};                  ///< ragged queries
-    prune_method method = hip_3k;           ///< stages, scorer, sharing, window
-    block_selection_buffer selection = {};  ///< out: [batch, list head, query block, entry] and counts; see selection_shape
+    tensor_view<T const, 4> queries =
+        {};                             ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};  ///< [batch | 1 | page, token, kv_head, channel], see kv_index
+    kv_index kv = {};                   ///< where keys live
+    query_index rows = {};              ///< ragged queries
+    prune_method method = hip_3k;       ///< stages, scorer, sharing, window
+    block_selection_buffer selection =
+        {};  ///< out: [batch, list head, query block, entry] and counts; see selection_shape
     attention_mask mask = causal{};
-    std::int32_t lookahead = 0;             ///< decode steps a list must stay complete for; see eligible_end
+    std::int32_t lookahead = 0;  ///< decode steps a list must stay complete for; see eligible_end
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };

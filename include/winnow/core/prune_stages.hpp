@@ -16,7 +16,7 @@ namespace winnow {
 /// How a chunk [left, right) of keys is scored against the rows of a query block: always a maximum over rows (and over
 /// the heads that share a list) of dot products with one or more representative keys.
 enum class scorer : std::int32_t {
-    tree_probe,        ///< binary search by probes at branch centres; score is the best probe on the path (released HiP code)
+    tree_probe,  ///< binary search by probes at branch centres; score is the best probe on the path (released HiP code)
     tree_probe_first,  ///< binary search by the first key of each branch; score is the last representative (the paper)
     centre_probe,      ///< one probe, at (left + right) / 2
     mean_key           ///< one probe, the mean of the chunk's keys
@@ -66,16 +66,15 @@ inline constexpr prune_method hip_5k{
 
 /// HiP v1's beam on a fixed grid: 64 branches halve from 256 keys to 8, one list per head (HiP, algorithm 1). The paper
 /// ends at blocks of 2 keys; attention works on blocks of 8, so the last two halvings are left out.
-inline constexpr prune_method hip_v1{.stages = {{32, 1, 256, 64}, {32, 1, 128, 64}, {32, 1, 64, 64},
-                                                {32, 1, 32, 64}, {32, 1, 16, 64}, {32, 1, 8, 64}},
-                                     .stage_count = 6,
-                                     .window = {16, 256},
-                                     .scorer = scorer::centre_probe,
-                                     .sharing = sharing::per_head};
+inline constexpr prune_method hip_v1{
+    .stages = {{32, 1, 256, 64}, {32, 1, 128, 64}, {32, 1, 64, 64}, {32, 1, 32, 64}, {32, 1, 16, 64}, {32, 1, 8, 64}},
+    .stage_count = 6,
+    .window = {16, 256},
+    .scorer = scorer::centre_probe,
+    .sharing = sharing::per_head};
 
 /// For tests and short contexts: 16 sinks, 64 recent keys, 64 selected.
-inline constexpr prune_method hip_tiny{
-    .stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}, .stage_count = 2, .window = {16, 64}};
+inline constexpr prune_method hip_tiny{.stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}, .stage_count = 2, .window = {16, 64}};
 
 /// First key that no row up to looking position `last` needs from a list: all later ones are in its window. `lookahead`
 /// admits keys that leave the window within that many later decode steps, so that a list reused for so long drops none.
@@ -89,7 +88,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t eligible_end(std::int32_t last, std::i
 }
 
 /// Chunks of a first stage: the grid starts at the end of the sinks.
-WINNOW_HOST_DEVICE constexpr std::int32_t first_candidates(std::int32_t eligible, std::int32_t sinks, std::int32_t chunk) {
+WINNOW_HOST_DEVICE constexpr std::int32_t first_candidates(std::int32_t eligible, std::int32_t sinks,
+                                                           std::int32_t chunk) {
     return eligible > sinks ? ceil_div(eligible - sinks, chunk) : 0;
 }
 

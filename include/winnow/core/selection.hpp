@@ -25,10 +25,10 @@ enum class sharing : std::int32_t {
 /// So a request of n rows spans at most query_blocks_of(n, query_block) lists.
 template <class Index>
 struct basic_selection {
-    tensor_view<Index, 4> blocks = {};  ///< [batch, list head, query block, entry], last stride 1
-    tensor_view<Index, 3> counts = {};  ///< [batch, list head, query block]
-    std::int32_t block_size = 0;   ///< keys per block: 8, 16, 32, 64 or 128; 0: no selection
-    std::int32_t query_block = 1;  ///< query rows that share a list
+    tensor_view<Index, 4> blocks = {};       ///< [batch, list head, query block, entry], last stride 1
+    tensor_view<Index, 3> counts = {};       ///< [batch, list head, query block]
+    std::int32_t block_size = 0;             ///< keys per block: 8, 16, 32, 64 or 128; 0: no selection
+    std::int32_t query_block = 1;            ///< query rows that share a list
     std::int32_t const* list_row = nullptr;  ///< [batch] index on axis 0 for each request; null: the request's own
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool empty() const { return block_size == 0; }
@@ -42,8 +42,8 @@ struct basic_selection {
 
     /// Lists that were written serve where lists are read.
     template <class U>
-        requires(std::is_same_v<U, Index const> && !std::is_const_v<Index>)
-    WINNOW_HOST_DEVICE constexpr operator basic_selection<U>() const {
+    requires(std::is_same_v<U, Index const> && !std::is_const_v<Index>) WINNOW_HOST_DEVICE constexpr
+    operator basic_selection<U>() const {
         basic_selection<U> s;
         s.blocks = blocks;
         s.counts = counts;

@@ -25,8 +25,8 @@ struct slot_index {
 /// The caller owns the memory. A slot belongs to one running request: when a request enters a slot, or its sequence is
 /// truncated, forked or replaced, the caller sets step[slot] = 0 (a device write) and every stage runs afresh.
 struct stage_cache {
-    std::int32_t* step = nullptr;   ///< [slots] decode steps since the slot was reset; sparse_decode adds 1
-    std::int32_t* lists = nullptr;  ///< stage_cache_entries(...) int32, uninitialised
+    std::int32_t* step = nullptr;        ///< [slots] decode steps since the slot was reset; sparse_decode adds 1
+    std::int32_t* lists = nullptr;       ///< stage_cache_entries(...) int32, uninitialised
     std::int32_t const* slot = nullptr;  ///< [batch] slot of each request; -1 marks a padded row. Null: slot = row
     std::int32_t slots = 0;
     refresh_intervals intervals = refresh_default;

@@ -25,9 +25,9 @@ enum class errc : std::int32_t {
 /// Result of every check, plan and launch. `field` and `rule` are string literals and never null.
 struct [[nodiscard]] status {
     errc code = errc::ok;
-    char const* field = "";   ///< the field that broke the rule, e.g. "keys.stride[3]"
-    char const* rule = "";    ///< the rule, e.g. "must be 1"
-    std::int64_t value = 0;   ///< the value found
+    char const* field = "";  ///< the field that broke the rule, e.g. "keys.stride[3]"
+    char const* rule = "";   ///< the rule, e.g. "must be 1"
+    std::int64_t value = 0;  ///< the value found
 
     /// True when nothing went wrong.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool ok() const { return code == errc::ok; }
@@ -42,17 +42,28 @@ WINNOW_HOST_DEVICE constexpr status fail(errc code, char const* field, char cons
 /// Name of a code for messages.
 constexpr char const* name(errc code) {
     switch (code) {
-        case errc::ok: return "ok";
-        case errc::null_pointer: return "null pointer";
-        case errc::bad_extent: return "bad extent";
-        case errc::bad_stride: return "bad stride";
-        case errc::misaligned: return "misaligned";
-        case errc::unsupported: return "unsupported";
-        case errc::out_of_range: return "out of range";
-        case errc::not_ascending: return "not ascending";
-        case errc::workspace_too_small: return "workspace too small";
-        case errc::wrong_plan: return "wrong plan";
-        case errc::cuda_error: return "CUDA error";
+    case errc::ok:
+        return "ok";
+    case errc::null_pointer:
+        return "null pointer";
+    case errc::bad_extent:
+        return "bad extent";
+    case errc::bad_stride:
+        return "bad stride";
+    case errc::misaligned:
+        return "misaligned";
+    case errc::unsupported:
+        return "unsupported";
+    case errc::out_of_range:
+        return "out of range";
+    case errc::not_ascending:
+        return "not ascending";
+    case errc::workspace_too_small:
+        return "workspace too small";
+    case errc::wrong_plan:
+        return "wrong plan";
+    case errc::cuda_error:
+        return "CUDA error";
     }
     return "unknown";
 }

@@ -39,8 +39,8 @@ struct tensor_view {
 
     /// A view of mutable elements serves where a view of const elements is asked for.
     template <class U>
-        requires(std::is_same_v<U, T const> && !std::is_const_v<T>)
-    WINNOW_HOST_DEVICE constexpr operator tensor_view<U, Rank>() const {
+    requires(std::is_same_v<U, T const> && !std::is_const_v<T>) WINNOW_HOST_DEVICE constexpr
+    operator tensor_view<U, Rank>() const {
         tensor_view<U, Rank> view;
         view.data = data;
         for (int axis = 0; axis < Rank; ++axis) {

@@ -47,6 +47,7 @@ struct attend_storage {
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
     std::int32_t looking[tile.rows];  ///< looking position of each row; below 0 for rows that do not exist
+    float lane_sum[tile.warp_rows() / 8][tile.threads()];  ///< softmax sums, see softmax_step
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
 };
@@ -78,7 +79,8 @@ WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& 
     attend_params<T> const& p = a.params;
     std::int32_t const keys = w.request.keys;
     std::int32_t const first = looking_position(p.mask.kind, w.request.first_position + w.rows.first, keys);
-    std::int32_t const last = looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
+    std::int32_t const last =
+        looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
     key_walk walk{};
     walk.keys = keys;
     walk.request = w.batch;
@@ -115,7 +117,8 @@ WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend
     attend_params<T> const& p = a.params;
     constexpr int chunks = HeadDim / 8;
     std::uint32_t const target = ptx::shared_address(shared.query);
-    T const* const base = p.queries.data + p.queries.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
+    T const* const base =
+        p.queries.data + p.queries.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
     for (int i = threadIdx.x; i < tile.rows * chunks; i += tile.threads()) {
         int const row = i / chunks, chunk = i % chunks;
         int const token = row / a.schedule.tile_heads, head = row % a.schedule.tile_heads;
@@ -164,16 +167,20 @@ struct attend_row_writer {
         return token < w.rows.count && head < w.heads;
     }
     WINNOW_DEVICE std::int64_t partial_index() const {
-        std::int32_t const begin = a.params.range == row_range::tail_only ? larger(w.request.queries - a.params.tail, 0) : 0;
-        std::int64_t const row = static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - begin;
+        std::int32_t const begin =
+            a.params.range == row_range::tail_only ? larger(w.request.queries - a.params.tail, 0) : 0;
+        std::int64_t const row =
+            static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - begin;
         return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + blockIdx.y;
     }
     WINNOW_DEVICE void channels(int channel, float x, float y) const {
         if (a.schedule.splits > 1) {
-            *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) = make_float2(x, y);
+            *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) =
+                make_float2(x, y);
         } else {
             tensor_view<T, 4> const& o = a.params.output;
-            T* const at = o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
+            T* const at =
+                o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
             *reinterpret_cast<std::uint32_t*>(at + channel) = ptx::pack<T>(x, y);
         }
     }
@@ -196,12 +203,13 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
                                    float const (&output)[HeadDim / 8][4], float c, attend_row_writer<T>& writer) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     static_assert(tile.rows == 16 && tile.row_warps == 1);
-    static_assert(sizeof(T) * 2 * tile.keys >= sizeof(float) * tile.key_warps * 16, "the key and value tiles hold the sums");
+    static_assert(sizeof(T) * 2 * tile.keys >= sizeof(float) * tile.key_warps * 16,
+                  "the key and value tiles hold the sums");
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     auto* const sums = reinterpret_cast<float*>(shared.key);  // [key warp][16][HeadDim], over keys and values
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
-        float const sum = row_sum(state.sum[h]);
+        float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
         if (lane % 4 == 0) {
             shared.maximum[warp][lane / 4 + 8 * h] = state.maximum[h];
             shared.sum[warp][lane / 4 + 8 * h] = sum;
@@ -230,7 +238,8 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
         WINNOW_UNROLL
         for (int k = 0; k < tile.key_warps; ++k) {
             // Without a maximum nothing was seen, and sums are 0 (or NaN, which has to get through).
-            float const factor = maximum == minus_infinity ? 1.0f : ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
+            float const factor =
+                maximum == minus_infinity ? 1.0f : ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
             sum += shared.sum[k][row] * factor;
             float2 const v = *reinterpret_cast<float2 const*>(sums + (k * 16 + row) * HeadDim + channel);
             x += v.x;
@@ -249,6 +258,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     constexpr int row_tiles = tile.warp_rows() / 16, key_tiles = tile.warp_keys() / 8;
     constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
     extern __shared__ __align__(1024) unsigned char raw[];
+    static_assert(sizeof(attend_storage<T, HeadDim, Rows>) <= attend_shared_bytes({HeadDim, Rows}),
+                  "plans rely on the bound");
     auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Rows>*>(raw);
     attend_params<T> const& p = a.params;
 
@@ -286,11 +297,11 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     softmax_rows state[row_tiles];
     float output[row_tiles][HeadDim / 8][4];
     WINNOW_UNROLL
-    for (int i = 0; i < row_tiles; ++i)
-        WINNOW_UNROLL
-        for (int d = 0; d < HeadDim / 8; ++d)
-            WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e) output[i][d][e] = 0.0f;
+    for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
+    for (int d = 0; d < HeadDim / 8; ++d) WINNOW_UNROLL
+    for (int e = 0; e < 4; ++e) output[i][d][e] = 0.0f;
+    WINNOW_UNROLL
+    for (int i = 0; i < 2 * row_tiles; ++i) shared.lane_sum[i][threadIdx.x] = 0.0f;
     bool const capped = p.soft_cap > 0.0f;
     float const c = capped ? log2_e : p.scale * log2_e;
     float const inverse_cap = capped ? p.scale / p.soft_cap : 0.0f;
@@ -299,35 +310,36 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         load_queries(shared, a, w);
         locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values);
         __syncthreads();
-        fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, shared.step[begin & 1], &row_offsets::key);
+        fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1], shared.step[begin & 1],
+                                                       &row_offsets::key);
         ptx::copy_async_commit();
     }
     for (std::int32_t step = begin; step < end; ++step) {
         key_step<tile.keys> const& now = shared.step[step & 1];
         ptx::copy_async_wait<0>();
         __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
-        fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, now, &row_offsets::value);
+        fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, p.values.stride[1], now,
+                                                       &row_offsets::value);
         ptx::copy_async_commit();
         if (step + 1 < end)
             locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values);
 
         float score[row_tiles][key_tiles][4];
-        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, key_tile + key_warp * tile.warp_keys() * row_bytes);
+        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile,
+                                                     key_tile + key_warp * tile.warp_keys() * row_bytes);
 
         ptx::copy_async_wait<0>();
         __syncthreads();  // values are there; nobody reads the keys any more; the next step is located
         if (step + 1 < end) {
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, shared.step[(step + 1) & 1],
-                                                           &row_offsets::key);
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1],
+                                                           shared.step[(step + 1) & 1], &row_offsets::key);
             ptx::copy_async_commit();
         }
         if (capped) {
             WINNOW_UNROLL
-            for (int i = 0; i < row_tiles; ++i)
-                WINNOW_UNROLL
-                for (int n = 0; n < key_tiles; ++n)
-                    WINNOW_UNROLL
-                    for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.soft_cap, inverse_cap);
+            for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
+            for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
+            for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.soft_cap, inverse_cap);
         }
         std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;
@@ -336,12 +348,12 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         if (masked) {
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i)
-                mask_scores(score[i], now, key_warp * key_tiles, shared.looking + row_warp * tile.warp_rows() + 16 * i, walk,
-                            p.window);
+                mask_scores(score[i], now, key_warp * key_tiles, shared.looking + row_warp * tile.warp_rows() + 16 * i,
+                            walk, p.window);
         }
         WINNOW_UNROLL
         for (int i = 0; i < row_tiles; ++i) {
-            softmax_step(state[i], score[i], output[i], c);
+            softmax_step<tile.threads()>(state[i], &shared.lane_sum[2 * i][threadIdx.x], score[i], output[i], c);
             round_probabilities<T>(probability[i], score[i]);
         }
         accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
@@ -353,15 +365,15 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         for (int i = 0; i < row_tiles; ++i) {
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
-                float const sum = row_sum(state[i].sum[h]);
+                float const sum = row_sum(shared.lane_sum[2 * i + h][threadIdx.x]);
                 float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 if (!writer.select(row_warp * tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
                 WINNOW_UNROLL
                 for (int d = 0; d < HeadDim / 8; ++d)
-                    writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse, output[i][d][2 * h + 1] * inverse);
+                    writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse,
+                                    output[i][d][2 * h + 1] * inverse);
                 if (lane % 4 == 0)
-                    writer.log_sum_exp(sum == 0.0f ? minus_infinity
-                                                   : state[i].maximum[h] * c + ptx::log2_fast(sum));
+                    writer.log_sum_exp(sum == 0.0f ? minus_infinity : state[i].maximum[h] * c + ptx::log2_fast(sum));
             }
         }
     } else {

@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(merge_warps * 32) merge_splits(attend_argument
     std::int32_t const begin = p.range == row_range::tail_only ? cut : 0;
     std::int32_t const end = p.range == row_range::without_tail ? cut : r.queries;
     if (begin + row >= end) return;
-    std::int64_t const first = ((static_cast<std::int64_t>(b) * a.schedule.max_rows + row) * a.shape.heads + head) * a.schedule.splits;
+    std::int64_t const first =
+        ((static_cast<std::int64_t>(b) * a.schedule.max_rows + row) * a.shape.heads + head) * a.schedule.splits;
     T* const out = p.output.data + p.output.offset(r.outer, r.first_row + begin + row, head);
     float const lse = merge_parts(
         shared, a.schedule.splits, HeadDim, [&](int i) { return a.partial_lse[first + i]; },

@@ -28,7 +28,7 @@ struct prune_score_storage {
     std::int64_t offset[prune_probes];  ///< of that key's row, in elements; no_probe: none
     std::int32_t left[prune_probes];    ///< current branch of each chunk
     std::int32_t right[prune_probes];
-    float score[prune_probes];          ///< of each column, over all rows
+    float score[prune_probes];  ///< of each column, over all rows
 };
 inline constexpr std::int64_t no_probe = std::numeric_limits<std::int64_t>::min();
 inline constexpr std::int32_t beyond_every_row = std::numeric_limits<std::int32_t>::max();
@@ -44,7 +44,8 @@ struct prune_row_set {
 
 /// Offset of the row of key `position`, or no_probe.
 template <class T>
-WINNOW_DEVICE std::int64_t key_offset(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head, std::int32_t position) {
+WINNOW_DEVICE std::int64_t key_offset(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
+                                      std::int32_t position) {
     tensor_view<T const, 4> const& keys = a.params.keys;
     token_location const where = locate(a.params.kv, a.page_size, keys.extent[0], b, position);
     return where.outer < 0 ? no_probe : keys.offset(where.outer, where.token, kv_head);
@@ -83,8 +84,9 @@ WINNOW_DEVICE void load_query_groups(prune_score_storage<T, HeadDim>& shared, pr
                     }
                 }
                 float const count = static_cast<float>(last - first + 1);
-                packed = make_uint4(ptx::pack<T>(sum[0] / count, sum[1] / count), ptx::pack<T>(sum[2] / count, sum[3] / count),
-                                    ptx::pack<T>(sum[4] / count, sum[5] / count), ptx::pack<T>(sum[6] / count, sum[7] / count));
+                packed = make_uint4(
+                    ptx::pack<T>(sum[0] / count, sum[1] / count), ptx::pack<T>(sum[2] / count, sum[3] / count),
+                    ptx::pack<T>(sum[4] / count, sum[5] / count), ptx::pack<T>(sum[6] / count, sum[7] / count));
             }
             if (column == 0) shared.looking[local] = looking_position(p.mask.kind, first, place.request.keys);
         } else if (column == 0) {
@@ -150,23 +152,21 @@ WINNOW_DEVICE void score_columns(prune_score_storage<T, HeadDim>& shared, std::i
         for (int h = 0; h < 2; ++h) {
             std::int32_t const looking = shared.looking[first + lane / 4 + 8 * h];
             WINNOW_UNROLL
-            for (int n = 0; n < 2; ++n)
-                WINNOW_UNROLL
-                for (int e = 0; e < 2; ++e)
-                    if (shared.probe[warp * 16 + 8 * n + 2 * (lane % 4) + e] <= looking)
-                        most[n][e] = fmaxf(most[n][e], product[0][n][2 * h + e]);  // NaN never wins
+            for (int n = 0; n < 2; ++n) WINNOW_UNROLL
+            for (int e = 0; e < 2; ++e)
+                if (shared.probe[warp * 16 + 8 * n + 2 * (lane % 4) + e] <= looking)
+                    most[n][e] = fmaxf(most[n][e], product[0][n][2 * h + e]);  // NaN never wins
         }
     }
     WINNOW_UNROLL
-    for (int n = 0; n < 2; ++n)
+    for (int n = 0; n < 2; ++n) WINNOW_UNROLL
+    for (int e = 0; e < 2; ++e) {
+        float x = most[n][e];
         WINNOW_UNROLL
-        for (int e = 0; e < 2; ++e) {
-            float x = most[n][e];
-            WINNOW_UNROLL
-            for (int o = 4; o < 32; o *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, o));
-            int const column = warp * 16 + 8 * n + 2 * lane + e;
-            if (lane < 4) shared.score[column] = fmaxf(shared.score[column], x);
-        }
+        for (int o = 4; o < 32; o *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, o));
+        int const column = warp * 16 + 8 * n + 2 * lane + e;
+        if (lane < 4) shared.score[column] = fmaxf(shared.score[column], x);
+    }
 }
 
 /// Where the first and the second probe of branch [left, right) go.
@@ -182,7 +182,7 @@ WINNOW_HOST_DEVICE constexpr branch_probes probes_of(scorer s, std::int32_t left
 }
 
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(prune_score_threads) prune_score(prune_arguments<T> const __grid_constant__ a) {
+__global__ void __launch_bounds__(prune_score_threads, 4) prune_score(prune_arguments<T> const __grid_constant__ a) {
     extern __shared__ __align__(1024) unsigned char raw[];
     auto& shared = *reinterpret_cast<prune_score_storage<T, HeadDim>*>(raw);
     prune_params<T> const& p = a.params;
@@ -263,7 +263,10 @@ __global__ void __launch_bounds__(prune_score_threads) prune_score(prune_argumen
                 bool const go_left = first > second;
                 best = how == scorer::tree_probe ? fmaxf(best, fmaxf(first, second)) : go_left ? first : second;
                 std::int32_t const centre = left + (right - left) / 2;
-                if (go_left) shared.right[t] = centre; else shared.left[t] = centre;
+                if (go_left)
+                    shared.right[t] = centre;
+                else
+                    shared.left[t] = centre;
             }
         }
     }

@@ -50,8 +50,9 @@ __global__ void __launch_bounds__(prune_select_threads) prune_select(prune_argum
         return;
     }
     std::uint32_t const* const scores = a.scores + place.score_row * a.max_candidates;
-    select_top_k<prune_select_threads>(storage, place.candidates, kept, [&](std::int32_t c) { return scores[c]; },
-                                       [&](std::int32_t at, std::int32_t c) { list[at] = entry(c); });
+    select_top_k<prune_select_threads>(
+        storage, place.candidates, kept, [&](std::int32_t c) { return scores[c]; },
+        [&](std::int32_t at, std::int32_t c) { list[at] = entry(c); });
 }
 
 /// Arguments of advance_steps.

@@ -26,21 +26,23 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
     if (Problem.head_dim != shape.head_dim)
         return fail(errc::wrong_plan, "queries.extent[3]", "must be the instance's head_dim", shape.head_dim);
     if (Problem.rows != plan.schedule.rows)
-        return fail(errc::wrong_plan, "plan.schedule.rows", "must be the instance's", static_cast<int>(plan.schedule.rows));
+        return fail(errc::wrong_plan, "plan.schedule.rows", "must be the instance's",
+                    static_cast<int>(plan.schedule.rows));
     if (auto s = check_workspace(scratch, plan.workspace_bytes); !s) return s;
 
     constexpr attend_tile tile = attend_tile_of(Problem);
     attend_schedule const& schedule = plan.schedule;
-    attend_arguments<T> const arguments{p,
-                                        schedule,
-                                        shape,
-                                        fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
-                                        slots,
-                                        region<float>(scratch, plan.partial_output),
-                                        region<float>(scratch, plan.partial_lse)};
+    attend_arguments<T> const arguments{
+        p,
+        schedule,
+        shape,
+        fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
+        slots,
+        region<float>(scratch, plan.partial_output),
+        region<float>(scratch, plan.partial_lse)};
     if (shape.batch == 0 || shape.max_queries == 0) return {};
-    dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * shape.kv_heads * schedule.head_groups, schedule.splits,
-                    shape.batch);
+    dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * shape.kv_heads * schedule.head_groups,
+                    schedule.splits, shape.batch);
     auto const done = launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, tile.threads(),
                                     sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
     if (!done || schedule.splits == 1) return done;
@@ -53,10 +55,13 @@ template <int HeadDim, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
               slot_index slots = {}) {
     switch (plan.schedule.rows) {
-        case attend_rows::decode: return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots);
-        case attend_rows::medium: return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots);
-        case attend_rows::large:
-            if constexpr (HeadDim <= 128) return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
+    case attend_rows::decode:
+        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots);
+    case attend_rows::medium:
+        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots);
+    case attend_rows::large:
+        if constexpr (HeadDim <= 128)
+            return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }

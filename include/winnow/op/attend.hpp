@@ -28,9 +28,9 @@ struct attend_plan {
     std::size_t workspace_bytes = 0;  ///< bytes `launch` needs, aligned to workspace_alignment
     attend_schedule schedule;
     batch_shape shape{};
-    device_info device;               ///< the device it was made for
-    std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
-    std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
+    device_info device;              ///< the device it was made for
+    std::size_t partial_output = 0;  ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
+    std::size_t partial_lse = 0;     ///< offset of fp32 [batch, row, head, split]
 
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launch.
@@ -77,7 +77,8 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
         return result;
     }
     result.shape = p.shape();
-    result.schedule = attend_schedule_of(result.shape, p.selection, p.window, p.range == row_range::tail_only ? p.tail : 0);
+    result.schedule = attend_schedule_of(result.shape, p.selection, p.window,
+                                         p.range == row_range::tail_only ? p.tail : 0, device.shared_memory_per_block);
     if (result.schedule.splits > 1) {
         auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
                           result.schedule.splits;

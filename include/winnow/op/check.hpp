@@ -82,35 +82,37 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
     if (kv.layout != kv_layout::contiguous && batch > 0 && kv.max_length == 0)
         return fail(errc::out_of_range, "kv.max_length", "must be >= 1 for ragged and paged keys", 0);
     switch (kv.layout) {
-        case kv_layout::contiguous:
-            if (keys.extent[0] != batch)
-                return fail(errc::bad_extent, "keys.extent[0]", "must equal the batch", keys.extent[0]);
-            if (kv.max_length > keys.extent[1])
-                return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
-            break;
-        case kv_layout::ragged:
-            if (keys.extent[0] != 1)
-                return fail(errc::bad_extent, "keys.extent[0]", "must be 1 for ragged keys", keys.extent[0]);
-            if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "ragged keys need it", 0);
-            if (kv.max_length > keys.extent[1])
-                return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
-            break;
-        case kv_layout::block_table:
-            if (kv.pages == nullptr && batch > 0) return fail(errc::null_pointer, "kv.pages", "a block table needs it", 0);
-            if (kv.length == nullptr && batch > 0)
-                return fail(errc::null_pointer, "kv.length", "a block table needs it", 0);
-            if (keys.extent[1] < 1) return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
-            if (kv.table_stride < 0 || (batch > 1 && kv.table_stride * keys.extent[1] < kv.max_length))
-                return fail(errc::out_of_range, "kv.table_stride", "must hold max_length / page size entries",
-                            kv.table_stride);
-            break;
-        case kv_layout::page_list:
-            if (kv.pages == nullptr && batch > 0) return fail(errc::null_pointer, "kv.pages", "a page list needs it", 0);
-            if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "a page list needs it", 0);
-            if (kv.length == nullptr && kv.last_page_length == nullptr && batch > 0)
-                return fail(errc::null_pointer, "kv.last_page_length", "a page list needs it or kv.length", 0);
-            if (keys.extent[1] < 1) return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
-            break;
+    case kv_layout::contiguous:
+        if (keys.extent[0] != batch)
+            return fail(errc::bad_extent, "keys.extent[0]", "must equal the batch", keys.extent[0]);
+        if (kv.max_length > keys.extent[1])
+            return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
+        break;
+    case kv_layout::ragged:
+        if (keys.extent[0] != 1)
+            return fail(errc::bad_extent, "keys.extent[0]", "must be 1 for ragged keys", keys.extent[0]);
+        if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "ragged keys need it", 0);
+        if (kv.max_length > keys.extent[1])
+            return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
+        break;
+    case kv_layout::block_table:
+        if (kv.pages == nullptr && batch > 0) return fail(errc::null_pointer, "kv.pages", "a block table needs it", 0);
+        if (kv.length == nullptr && batch > 0)
+            return fail(errc::null_pointer, "kv.length", "a block table needs it", 0);
+        if (keys.extent[1] < 1)
+            return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
+        if (kv.table_stride < 0 || (batch > 1 && kv.table_stride * keys.extent[1] < kv.max_length))
+            return fail(errc::out_of_range, "kv.table_stride", "must hold max_length / page size entries",
+                        kv.table_stride);
+        break;
+    case kv_layout::page_list:
+        if (kv.pages == nullptr && batch > 0) return fail(errc::null_pointer, "kv.pages", "a page list needs it", 0);
+        if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "a page list needs it", 0);
+        if (kv.length == nullptr && kv.last_page_length == nullptr && batch > 0)
+            return fail(errc::null_pointer, "kv.last_page_length", "a page list needs it or kv.length", 0);
+        if (keys.extent[1] < 1)
+            return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
+        break;
     }
     return {};
 }
@@ -119,7 +121,8 @@ constexpr status check_window(attention_window const& window, attention_mask con
     if (window.sinks < 0) return fail(errc::out_of_range, "window.sinks", "must be >= 0", window.sinks);
     if (window.recent < 0) return fail(errc::out_of_range, "window.recent", "must be >= 0", window.recent);
     if (mask.offset != end_aligned && (mask.offset < 0 || mask.offset > max_tokens - max_queries))
-        return fail(errc::out_of_range, "mask.offset", "must lie in [0, max_tokens - rows] or be end_aligned", mask.offset);
+        return fail(errc::out_of_range, "mask.offset", "must lie in [0, max_tokens - rows] or be end_aligned",
+                    mask.offset);
     return {};
 }
 
@@ -174,7 +177,8 @@ constexpr status check_list(std::int32_t const* list, std::int32_t count, std::i
         return fail(errc::out_of_range, "selection.counts", "must lie in [0, capacity]", count);
     for (std::int32_t i = 0; i < count; ++i) {
         if (list[i] < 0 || list[i] >= blocks)
-            return fail(errc::out_of_range, "selection.blocks", "ids must lie in [0, ceil(keys / block_size))", list[i]);
+            return fail(errc::out_of_range, "selection.blocks", "ids must lie in [0, ceil(keys / block_size))",
+                        list[i]);
         if (i > 0 && list[i] <= list[i - 1])
             return fail(errc::not_ascending, "selection.blocks", "must be ascending and unique", list[i]);
     }

@@ -19,8 +19,8 @@ status launch_kernel(void (*kernel)(Argument), dim3 grid, int threads, std::size
     if (grid.y > 65535 || grid.z > 65535)
         return fail(errc::unsupported, "grid", "must be <= 65535 along y and z", grid.y > 65535 ? grid.y : grid.z);
     if (shared_bytes > 48 * 1024) {
-        auto const raised = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 static_cast<int>(shared_bytes));
+        auto const raised =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
         if (auto s = cuda_status(raised, "cudaFuncSetAttribute"); !s) return s;
     }
     cudaLaunchConfig_t config{};

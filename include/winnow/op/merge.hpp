@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "winnow/core/merge_params.hpp"
 #include "winnow/core/device_info.hpp"
+#include "winnow/core/merge_params.hpp"
 #include "winnow/core/partial.hpp"
 #include "winnow/core/status.hpp"
 #include "winnow/core/tensor_view.hpp"
@@ -23,7 +23,8 @@ struct merge_plan {
 
 template <class T>
 constexpr status check(merge_params<T> const& p) {
-    if (p.outputs.extent[0] < 1) return fail(errc::bad_extent, "outputs.extent[0]", "must be >= 1", p.outputs.extent[0]);
+    if (p.outputs.extent[0] < 1)
+        return fail(errc::bad_extent, "outputs.extent[0]", "must be >= 1", p.outputs.extent[0]);
     for (int axis = 0; axis < 4; ++axis)
         if (p.outputs.extent[axis] < 0 || p.outputs.extent[axis] > (std::int64_t{1} << 30))
             return fail(errc::bad_extent, "outputs.extent", "must lie in [0, 2^30]", p.outputs.extent[axis]);
@@ -31,7 +32,8 @@ constexpr status check(merge_params<T> const& p) {
         if (p.lses.extent[axis] != p.outputs.extent[axis])
             return fail(errc::bad_extent, "lses.extent", "must equal the first three of outputs", p.lses.extent[axis]);
         if (p.output.extent[axis] != p.outputs.extent[axis + 1])
-            return fail(errc::bad_extent, "output.extent", "must equal the last three of outputs", p.output.extent[axis]);
+            return fail(errc::bad_extent, "output.extent", "must equal the last three of outputs",
+                        p.output.extent[axis]);
     }
     if (p.outputs.extent[3] < 1 || p.outputs.extent[3] > 1024)
         return fail(errc::unsupported, "outputs.extent[3]", "channels must lie in [1, 1024]", p.outputs.extent[3]);

@@ -32,17 +32,20 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     a.list_rows = a.cached ? cache->slots * a.list_heads : plan.list_rows;
     a.lists = a.cached ? cache->lists : region<std::int32_t>(scratch, plan.lists);
     if (a.cached) a.cache = *cache;
-    std::size_t const score_bytes = static_cast<std::size_t>(plan.list_rows) * plan.max_candidates * sizeof(std::uint32_t);
+    std::size_t const score_bytes =
+        static_cast<std::size_t>(plan.list_rows) * plan.max_candidates * sizeof(std::uint32_t);
     std::int32_t const tiles = ceil_div(plan.max_candidates, chunks_per_block(m.scorer));
     std::int32_t const units = shape.heads / heads_scored_together(m, shape.group());
 
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
         a.first_block = slab * plan.slab_blocks;
         for (a.stage = 0; a.stage < m.stage_count; ++a.stage) {
-            auto const lists = static_cast<unsigned>(plan.slab_blocks * (m.stages[0].query_block / m.stages[a.stage].query_block));
-            if (auto s = cuda_status(cudaMemsetAsync(a.scores, 0, score_bytes, stream), "cudaMemsetAsync"); !s) return s;
-            if (auto s = launch_kernel(prune_score<T, HeadDim>, dim3(lists * tiles, units, shape.batch), prune_score_threads,
-                                       sizeof(prune_score_storage<T, HeadDim>), stream, a);
+            auto const lists =
+                static_cast<unsigned>(plan.slab_blocks * (m.stages[0].query_block / m.stages[a.stage].query_block));
+            if (auto s = cuda_status(cudaMemsetAsync(a.scores, 0, score_bytes, stream), "cudaMemsetAsync"); !s)
+                return s;
+            if (auto s = launch_kernel(prune_score<T, HeadDim>, dim3(lists * tiles, units, shape.batch),
+                                       prune_score_threads, sizeof(prune_score_storage<T, HeadDim>), stream, a);
                 !s)
                 return s;
             if (auto s = launch_kernel(prune_select<T>, dim3(lists, a.list_heads, shape.batch), prune_select_threads, 0,
@@ -58,9 +61,9 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
 template <class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
                      stage_cache const* cache) {
-    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]", [&](auto head_dim) {
-        return launch_stages<decltype(head_dim)::value>(p, plan, scratch, stream, cache);
-    });
+    return dispatch(
+        supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+        [&](auto head_dim) { return launch_stages<decltype(head_dim)::value>(p, plan, scratch, stream, cache); });
 }
 
 /// Writes p.selection. Allocates nothing, synchronises nothing, may be captured in a graph; lengths and page tables may

@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "winnow/core/prune_params.hpp"
 #include "winnow/core/device_info.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
+#include "winnow/core/prune_params.hpp"
 #include "winnow/core/prune_stages.hpp"
 #include "winnow/core/selection.hpp"
 #include "winnow/core/stage_cache.hpp"
@@ -33,8 +33,8 @@ struct selection_extents {
 };
 
 constexpr selection_extents selection_extents_of(prune_method const& m, batch_shape const& s) {
-    return {s.batch, list_heads_of(m.sharing, s.heads, s.kv_heads), query_blocks_of(s.max_queries, m.last().query_block),
-            m.last().keep};
+    return {s.batch, list_heads_of(m.sharing, s.heads, s.kv_heads),
+            query_blocks_of(s.max_queries, m.last().query_block), m.last().keep};
 }
 
 /// Packed selection over caller's memory: `blocks` holds list_count() * capacity entries, `counts` list_count().
@@ -59,7 +59,8 @@ constexpr status check(prune_method const& m) {
         if (stage.query_block < 1 || stage.query_block > 128)
             return fail(errc::out_of_range, "method.stages.query_block", "must lie in [1, 128]", stage.query_block);
         if (stage.query_stride < 1 || stage.query_block % stage.query_stride != 0)
-            return fail(errc::out_of_range, "method.stages.query_stride", "must divide query_block", stage.query_stride);
+            return fail(errc::out_of_range, "method.stages.query_stride", "must divide query_block",
+                        stage.query_stride);
         if (!is_power_of_two(stage.chunk) || stage.chunk > 65536)
             return fail(errc::out_of_range, "method.stages.chunk", "must be a power of two up to 65536", stage.chunk);
         if (stage.keep < 1 || stage.keep > 65536)
@@ -83,12 +84,12 @@ struct prune_plan {
     status why;
     std::size_t workspace_bytes = 0;
     batch_shape shape{};
-    std::int32_t slab_blocks = 0;      ///< query blocks of the first stage in a slab
+    std::int32_t slab_blocks = 0;  ///< query blocks of the first stage in a slab
     std::int32_t slabs = 0;
-    std::int32_t list_rows = 0;        ///< lists of one stage: batch * list heads * finest blocks of a slab
-    std::int32_t max_candidates = 0;   ///< candidates of one query block in any stage
-    std::size_t scores = 0;            ///< offset: uint32 [batch, list head, slab block, max_candidates]
-    std::size_t lists = 0;             ///< offset: all stages' lists of the slab, see stage_region_of
+    std::int32_t list_rows = 0;       ///< lists of one stage: batch * list heads * finest blocks of a slab
+    std::int32_t max_candidates = 0;  ///< candidates of one query block in any stage
+    std::size_t scores = 0;           ///< offset: uint32 [batch, list head, slab block, max_candidates]
+    std::size_t lists = 0;            ///< offset: all stages' lists of the slab, see stage_region_of
 
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launch.
@@ -113,7 +114,8 @@ constexpr status check(prune_params<T> const& p) {
     if (p.selection.list_row != nullptr)
         return fail(errc::unsupported, "selection.list_row", "must be null: lists are written in batch order", 0);
     if (p.selection.block_size != p.method.last().chunk)
-        return fail(errc::bad_extent, "selection.block_size", "must equal the last stage's chunk", p.selection.block_size);
+        return fail(errc::bad_extent, "selection.block_size", "must equal the last stage's chunk",
+                    p.selection.block_size);
     if (p.selection.query_block != p.method.last().query_block)
         return fail(errc::bad_extent, "selection.query_block", "must equal the last stage's", p.selection.query_block);
     if (p.selection.list_heads() != extents.list_heads)
@@ -129,9 +131,11 @@ constexpr status check(prune_params<T> const& p) {
 constexpr std::int32_t max_candidates_of(prune_method const& m, std::int32_t max_keys) {
     std::int32_t most = first_candidates(max_keys, m.window.sinks, m.stages[0].chunk);
     for (int i = 1; i < m.stage_count; ++i) {
-        std::int64_t const pieces = static_cast<std::int64_t>(m.stages[i - 1].keep) * (m.stages[i - 1].chunk / m.stages[i].chunk);
+        std::int64_t const pieces =
+            static_cast<std::int64_t>(m.stages[i - 1].keep) * (m.stages[i - 1].chunk / m.stages[i].chunk);
         std::int64_t const exist = ceil_div(max_keys, m.stages[i].chunk) + 1;
-        most = larger(most, static_cast<std::int32_t>(smaller(pieces, exist + m.stages[i - 1].chunk / m.stages[i].chunk)));
+        most =
+            larger(most, static_cast<std::int32_t>(smaller(pieces, exist + m.stages[i - 1].chunk / m.stages[i].chunk)));
     }
     return larger(most, 1);
 }
@@ -145,13 +149,14 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
     std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / m.last().query_block;
     std::int32_t const blocks = query_blocks_of(shape.max_queries, coarse);
     std::size_t const per_block = larger<std::size_t>(lists * ratio * result.max_candidates * sizeof(std::uint32_t), 1);
-    std::int32_t const fit = static_cast<std::int32_t>(
-        smaller<std::size_t>(larger<std::size_t>(prune_slab_bytes / per_block, 1), static_cast<std::size_t>(larger(blocks, 1))));
+    std::int32_t const fit = static_cast<std::int32_t>(smaller<std::size_t>(
+        larger<std::size_t>(prune_slab_bytes / per_block, 1), static_cast<std::size_t>(larger(blocks, 1))));
     result.slab_blocks = fit;
     result.slabs = ceil_div(blocks, fit);
     result.list_rows = static_cast<std::int32_t>(lists) * fit * ratio;
     workspace_layout layout;
-    result.scores = layout.take(static_cast<std::size_t>(result.list_rows) * result.max_candidates, sizeof(std::uint32_t));
+    result.scores =
+        layout.take(static_cast<std::size_t>(result.list_rows) * result.max_candidates, sizeof(std::uint32_t));
     result.lists = layout.take(static_cast<std::size_t>(stage_region_of(m, 1, result.list_rows, m.stage_count).counts),
                                sizeof(std::int32_t));
     result.workspace_bytes = layout.bytes;

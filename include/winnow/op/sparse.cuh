@@ -41,9 +41,11 @@ status launch(sparse_decode_params<T> const& p, sparse_plan const& plan, workspa
     if (shape.batch == 0) return {};
     if (auto s = launch_stages(prune_part(p), plan.prune, scratch, stream, &p.cache); !s) return s;
     if (auto s = launch(attend_part(p), plan.attend, scratch, stream, p.cache.index()); !s) return s;
-    step_arguments const step{p.cache, p.kv, shape, static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))};
+    step_arguments const step{p.cache, p.kv, shape,
+                              static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))};
     constexpr int threads = 128;
-    return launch_kernel(advance_steps<threads>, dim3(static_cast<unsigned>(ceil_div(shape.batch, threads))), threads, 0, stream, step);
+    return launch_kernel(advance_steps<threads>, dim3(static_cast<unsigned>(ceil_div(shape.batch, threads))), threads,
+                         0, stream, step);
 }
 
 }  // namespace winnow

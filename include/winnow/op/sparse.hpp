@@ -15,18 +15,19 @@ namespace winnow {
 /// Sparse attention for chunks of queries (prefill). Fields as in attend_params and prune_params.
 template <class T>
 struct sparse_prefill_params {
-    tensor_view<T const, 4> queries = {};  ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
-    tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel]
-    tensor_view<T const, 4> values = {};   ///< same axes as keys, own strides
+    tensor_view<T const, 4> queries =
+        {};                             ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
+    tensor_view<T const, 4> keys = {};  ///< [batch | 1 | page, token, kv_head, channel]
+    tensor_view<T const, 4> values = {};  ///< same axes as keys, own strides
     kv_index kv = {};
     query_index rows = {};
-    prune_method method = hip_3k;          ///< stages, scorer, sharing, sinks and window
-    tensor_view<T, 4> output = {};         ///< axes of queries
-    lse_view lse = {};                     ///< [batch, token, head]; optional
+    prune_method method = hip_3k;   ///< stages, scorer, sharing, sinks and window
+    tensor_view<T, 4> output = {};  ///< axes of queries
+    lse_view lse = {};              ///< [batch, token, head]; optional
     float scale = 0;
     float soft_cap = 0;
     attention_mask mask = causal{};
-    std::int32_t dense_tail = 0;           ///< last rows of each request that attend to everything (upstream HiP: 64)
+    std::int32_t dense_tail = 0;  ///< last rows of each request that attend to everything (upstream HiP: 64)
 
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };
@@ -41,8 +42,8 @@ struct sparse_decode_params {
     kv_index kv = {};
     prune_method method = hip_3k;
     stage_cache cache = {};
-    tensor_view<T, 4> output = {};         ///< [batch, 1, head, channel]; a padded row (slot -1 or length 0) gives 0
-    lse_view lse = {};                     ///< [batch, 1, head]; optional
+    tensor_view<T, 4> output = {};  ///< [batch, 1, head, channel]; a padded row (slot -1 or length 0) gives 0
+    lse_view lse = {};              ///< [batch, 1, head]; optional
     float scale = 0;
     float soft_cap = 0;
 
@@ -58,7 +59,7 @@ struct sparse_plan {
     attend_plan tail;                  ///< the dense rows of a prefill
     std::size_t selection_blocks = 0;  ///< offset of the selection's blocks (prefill)
     std::size_t selection_counts = 0;
-    std::size_t scratch = 0;           ///< offset of what prune and attend use in turn
+    std::size_t scratch = 0;  ///< offset of what prune and attend use in turn
 
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launches.
@@ -71,22 +72,47 @@ struct sparse_plan {
 /// The attention half of a prefill; the selection's memory is filled in by launch.
 template <class T>
 constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_selection const& selection) {
-    return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .rows = p.rows, .selection = selection,
-            .window = p.method.window, .output = p.output, .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap,
-            .mask = p.mask, .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all, .tail = p.dense_tail};
+    return {.queries = p.queries,
+            .keys = p.keys,
+            .values = p.values,
+            .kv = p.kv,
+            .rows = p.rows,
+            .selection = selection,
+            .window = p.method.window,
+            .output = p.output,
+            .lse = p.lse,
+            .scale = p.scale,
+            .soft_cap = p.soft_cap,
+            .mask = p.mask,
+            .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all,
+            .tail = p.dense_tail};
 }
 
 /// The dense rows at the end of each request.
 template <class T>
 constexpr attend_params<T> tail_part(sparse_prefill_params<T> const& p) {
-    return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .rows = p.rows, .output = p.output,
-            .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap, .mask = p.mask, .range = row_range::tail_only,
+    return {.queries = p.queries,
+            .keys = p.keys,
+            .values = p.values,
+            .kv = p.kv,
+            .rows = p.rows,
+            .output = p.output,
+            .lse = p.lse,
+            .scale = p.scale,
+            .soft_cap = p.soft_cap,
+            .mask = p.mask,
+            .range = row_range::tail_only,
             .tail = p.dense_tail};
 }
 
 template <class T>
 constexpr prune_params<T> prune_part(sparse_prefill_params<T> const& p, block_selection_buffer const& selection) {
-    return {.queries = p.queries, .keys = p.keys, .kv = p.kv, .rows = p.rows, .method = p.method, .selection = selection,
+    return {.queries = p.queries,
+            .keys = p.keys,
+            .kv = p.kv,
+            .rows = p.rows,
+            .method = p.method,
+            .selection = selection,
             .mask = p.mask};
 }
 
@@ -97,7 +123,8 @@ constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
     std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
     stage_region const at = stage_region_of(p.method, heads, p.cache.slots, p.method.stage_count - 1);
     std::int32_t const capacity = p.method.last().keep;
-    std::int32_t const rows = p.cache.slot == nullptr ? shape.batch : p.cache.slots;  // row b is slot b without an index
+    std::int32_t const rows =
+        p.cache.slot == nullptr ? shape.batch : p.cache.slots;  // row b is slot b without an index
     block_selection s;
     s.blocks = packed_view<std::int32_t const>(p.cache.lists + at.lists, {rows, heads, 1, capacity});
     s.counts = packed_view<std::int32_t const>(p.cache.lists + at.counts, {rows, heads, 1});
@@ -109,16 +136,24 @@ constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
 
 template <class T>
 constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
-    return {.queries = p.queries, .keys = p.keys, .values = p.values, .kv = p.kv, .selection = cached_selection(p),
-            .window = p.method.window, .output = p.output, .lse = p.lse, .scale = p.scale, .soft_cap = p.soft_cap};
+    return {.queries = p.queries,
+            .keys = p.keys,
+            .values = p.values,
+            .kv = p.kv,
+            .selection = cached_selection(p),
+            .window = p.method.window,
+            .output = p.output,
+            .lse = p.lse,
+            .scale = p.scale,
+            .soft_cap = p.soft_cap};
 }
 
 /// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first stage
 /// is due again.
 template <class T>
 constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
-    return {.queries = p.queries, .keys = p.keys, .kv = p.kv, .method = p.method,
-            .lookahead = p.cache.intervals.steps[0]};
+    return {
+        .queries = p.queries, .keys = p.keys, .kv = p.kv, .method = p.method, .lookahead = p.cache.intervals.steps[0]};
 }
 
 template <class T>
@@ -139,7 +174,8 @@ constexpr status check(sparse_decode_params<T> const& p) {
     if (p.cache.step == nullptr) return fail(errc::null_pointer, "cache.step", "must not be null", 0);
     if (p.cache.lists == nullptr) return fail(errc::null_pointer, "cache.lists", "must not be null", 0);
     if (p.cache.slots < 1 || (p.cache.slot == nullptr && p.cache.slots < shape.batch))
-        return fail(errc::bad_extent, "cache.slots", "must be >= 1, and >= the batch without cache.slot", p.cache.slots);
+        return fail(errc::bad_extent, "cache.slots", "must be >= 1, and >= the batch without cache.slot",
+                    p.cache.slots);
     for (int i = 0; i < p.method.stage_count; ++i) {
         if (p.cache.intervals.steps[i] < 1)
             return fail(errc::out_of_range, "cache.intervals.steps", "must be >= 1", p.cache.intervals.steps[i]);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/device_info.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/math.hpp"
@@ -29,37 +30,49 @@ struct attend_problem {
 
 /// Shape of the portable kernel's tile.
 struct attend_tile {
-    std::int32_t rows;       ///< query rows (tokens x packed heads)
-    std::int32_t keys;       ///< keys per step
-    std::int32_t row_warps;  ///< warps that divide the rows
-    std::int32_t key_warps;  ///< warps that divide the keys of a step; their results are merged at the end
-    std::int32_t min_blocks; ///< thread blocks per multiprocessor that registers must allow
+    std::int32_t rows;        ///< query rows (tokens x packed heads)
+    std::int32_t keys;        ///< keys per step
+    std::int32_t row_warps;   ///< warps that divide the rows
+    std::int32_t key_warps;   ///< warps that divide the keys of a step; their results are merged at the end
+    std::int32_t min_blocks;  ///< thread blocks per multiprocessor that registers must allow
 
     WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return row_warps * key_warps * 32; }
     WINNOW_HOST_DEVICE constexpr std::int32_t warp_rows() const { return rows / row_warps; }
     WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return keys / key_warps; }
 };
 
-/// Tile for a problem. head_dim 256 has no 128-row tile of its own: the output alone would need 256 registers a thread.
+/// Tile for a problem. The large tile is as tall and wide as 255 registers allow: scores and output take 192 of them.
+/// head_dim 256 has no 128-row tile of its own, since the output alone would take 256.
 WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
     switch (p.rows) {
-        case attend_rows::decode: return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
-        case attend_rows::medium: return {64, 64, 4, 1, 2};
-        case attend_rows::large: return p.head_dim <= 128 ? attend_tile{128, 64, 4, 1, 2} : attend_tile{64, 64, 4, 1, 2};
+    case attend_rows::decode:
+        return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
+    case attend_rows::medium:
+        return {64, 64, 4, 1, 2};
+    case attend_rows::large:
+        return p.head_dim == 64    ? attend_tile{128, 128, 4, 1, 2}
+               : p.head_dim == 128 ? attend_tile{128, 64, 4, 1, 2}
+                                   : attend_tile{64, 64, 4, 1, 2};
     }
     return {};
+}
+
+/// Shared memory of a block, an upper bound: the three tiles of 16-bit elements and the bookkeeping beside them.
+WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p) {
+    attend_tile const tile = attend_tile_of(p);
+    return (tile.rows + 2 * tile.keys) * p.head_dim * 2 + 8 * 1024;
 }
 
 /// How one launch covers its work. Depends on maxima only, so it holds for every graph replay.
 struct attend_schedule {
     attend_rows rows = attend_rows::large;
-    std::int32_t tile_tokens = 1;   ///< consecutive query rows in a tile
-    std::int32_t tile_heads = 1;    ///< query heads of one KV group packed in a tile
-    std::int32_t head_groups = 1;   ///< tiles that cover one KV head's group
-    std::int32_t query_tiles = 1;   ///< tiles along the rows of a request, at most
-    std::int32_t splits = 1;        ///< pieces of the key sequence; > 1 needs partial results and a merge
-    std::int32_t split_keys = 0;    ///< keys per piece, a multiple of the tile's
-    std::int32_t max_rows = 1;      ///< rows of one request that the launch covers, at most
+    std::int32_t tile_tokens = 1;  ///< consecutive query rows in a tile
+    std::int32_t tile_heads = 1;   ///< query heads of one KV group packed in a tile
+    std::int32_t head_groups = 1;  ///< tiles that cover one KV head's group
+    std::int32_t query_tiles = 1;  ///< tiles along the rows of a request, at most
+    std::int32_t splits = 1;       ///< pieces of the key sequence; > 1 needs partial results and a merge
+    std::int32_t split_keys = 0;   ///< keys per piece, a multiple of the tile's
+    std::int32_t max_rows = 1;     ///< rows of one request that the launch covers, at most
     friend constexpr bool operator==(attend_schedule const&, attend_schedule const&) = default;
 };
 
@@ -85,9 +98,11 @@ WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int
 }
 
 /// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are covered.
+/// `shared_bytes` is what the device gives a block: parts with 99 KB take head_dim 256 in 16-row tiles.
 template <class Index>
 constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_selection<Index> const& selection,
-                                             attention_window window, std::int32_t tail) {
+                                             attention_window window, std::int32_t tail,
+                                             std::int32_t shared_bytes = device_info{}.shared_memory_per_block) {
     attend_schedule s;
     std::int32_t const max_rows = tail > 0 ? smaller(tail, shape.max_queries) : shape.max_queries;
     s.max_rows = larger(max_rows, 1);
@@ -114,7 +129,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     };
     // Rows that share keys decide: a 16-row tile for decode, 64 for short chunks, 128 where at least 80 % of it is used.
     std::int64_t const shared_rows = static_cast<std::int64_t>(tokens) * packable;
-    if (shared_rows <= 16) {
+    if (shared_rows <= 16 || attend_shared_bytes({shape.head_dim, attend_rows::medium}) > shared_bytes) {
         pack(attend_rows::decode);
     } else if (shared_rows <= 64 || shape.head_dim > 128 || pack(attend_rows::large) < 80) {
         pack(attend_rows::medium);
@@ -129,7 +144,8 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
         // rounding the three parts to granules adds.
         std::int64_t most = shape.max_keys;
         if (window.recent != whole_context) {
-            most = smaller<std::int64_t>(most, std::int64_t{window.sinks} + window.recent) + s.tile_tokens + 4 * granule_keys;
+            most = smaller<std::int64_t>(most, std::int64_t{window.sinks} + window.recent) + s.tile_tokens +
+                   4 * granule_keys;
             if (listed) most += std::int64_t{selection.capacity()} * selection.block_size;
         }
         s.split_keys = 256;

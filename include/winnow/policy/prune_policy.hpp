@@ -19,7 +19,9 @@ WINNOW_HOST_DEVICE constexpr bool walks_tree(scorer s) {
 }
 
 /// Chunks that one scoring block takes.
-WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(scorer s) { return walks_tree(s) ? prune_probes / 2 : prune_probes; }
+WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(scorer s) {
+    return walks_tree(s) ? prune_probes / 2 : prune_probes;
+}
 
 /// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes and
 /// the list, one head where each walks its own path or has its own list.

@@ -38,7 +38,9 @@ WINNOW_DEVICE float2 unpack<bf16>(std::uint32_t pair) {
 template <>
 WINNOW_DEVICE float2 unpack<fp16>(std::uint32_t pair) {
     float2 r;
-    asm("{ .reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }" : "=f"(r.x), "=f"(r.y) : "r"(pair));
+    asm("{ .reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
+        : "=f"(r.x), "=f"(r.y)
+        : "r"(pair));
     return r;
 }
 

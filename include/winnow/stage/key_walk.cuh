@@ -32,8 +32,8 @@ struct key_walk {
     std::int32_t block_shift;  ///< log2(block_size / granule_keys)
     std::int32_t keys;
     std::int32_t request;
-    bool linear;               ///< contiguous and ragged sources: token t lies at origin + t * token stride
-    row_offsets origin;        ///< offset of token 0 (linear) or of the KV head (paged)
+    bool linear;         ///< contiguous and ragged sources: token t lies at origin + t * token stride
+    row_offsets origin;  ///< offset of token 0 (linear) or of the KV head (paged)
 };
 
 /// One granule: its first key with the part it belongs to in the low bits; `hidden_granule` where there is none.
@@ -63,9 +63,12 @@ WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32
 WINNOW_HOST_DEVICE constexpr bool seen_by_all(key_walk const& walk, granule g) {
     std::int32_t const end = g.first + granule_keys;
     switch (g.part) {
-        case key_part::sink: return g.first >= 0 && end <= walk.early.sink_end;
-        case key_part::list: return g.first >= walk.early.list_begin && end <= walk.early.list_end;
-        case key_part::window: return g.first >= walk.late.window_begin && end <= walk.early.window_end;
+    case key_part::sink:
+        return g.first >= 0 && end <= walk.early.sink_end;
+    case key_part::list:
+        return g.first >= walk.early.list_begin && end <= walk.early.list_end;
+    case key_part::window:
+        return g.first >= walk.late.window_begin && end <= walk.early.window_end;
     }
     return false;
 }
@@ -73,9 +76,12 @@ WINNOW_HOST_DEVICE constexpr bool seen_by_all(key_walk const& walk, granule g) {
 /// False when no row of the tile sees key `key`: it is then neither read nor counted, so garbage there cannot leak.
 WINNOW_HOST_DEVICE constexpr bool seen_by_any(key_walk const& walk, key_part part, std::int32_t key) {
     switch (part) {
-        case key_part::sink: return key >= 0 && key < walk.late.sink_end;
-        case key_part::list: return key >= walk.late.list_begin && key < walk.late.list_end;
-        case key_part::window: return key >= walk.early.window_begin && key < walk.late.window_end;
+    case key_part::sink:
+        return key >= 0 && key < walk.late.sink_end;
+    case key_part::list:
+        return key >= walk.late.list_begin && key < walk.late.list_end;
+    case key_part::window:
+        return key >= walk.early.window_begin && key < walk.late.window_end;
     }
     return false;
 }
@@ -84,14 +90,16 @@ WINNOW_HOST_DEVICE constexpr bool seen_by_any(key_walk const& walk, key_part par
 template <int Keys>
 struct key_step {
     row_offsets row[Keys];
+    std::int32_t plain;  ///< rows lie one token stride apart: only row[0] is set, nothing is hidden
     std::int32_t granule[Keys / granule_keys];  ///< first key | part (first keys are multiples of 8)
     std::int32_t masked[(Keys + 31) / 32];      ///< per warp of locating threads: some granule needs a mask
 };
 
 /// Offsets of key `position` of the walk's request.
 template <class T>
-WINNOW_DEVICE row_offsets offsets_of(key_walk const& walk, std::int32_t position, kv_index const& kv, fast_divider page_size,
-                                     tensor_view<T const, 4> const& keys, tensor_view<T const, 4> const& values) {
+WINNOW_DEVICE row_offsets offsets_of(key_walk const& walk, std::int32_t position, kv_index const& kv,
+                                     fast_divider page_size, tensor_view<T const, 4> const& keys,
+                                     tensor_view<T const, 4> const& values) {
     if (walk.linear)
         return {walk.origin.key + position * keys.stride[1], walk.origin.value + position * values.stride[1]};
     token_location const where = locate(kv, page_size, keys.extent[0], walk.request, position);
@@ -111,9 +119,12 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     std::int32_t const before_window = walk.sequence.sinks + walk.sequence.listed;
     std::int32_t const first = walk.sequence.window_origin + (index - before_window) * granule_keys;
     // Most steps of a long window lie inside it: no part to find, nothing to hide, and the same for all threads.
-    if (index >= before_window && first >= walk.late.window_begin && first + Keys <= walk.early.window_end) {
-        out.row[t] = offsets_of(walk, first + t, kv, page_size, keys, values);
-        if (t % 32 == 0) out.masked[t / 32] = false;
+    bool const inside =
+        index >= before_window && first >= walk.late.window_begin && first + Keys <= walk.early.window_end;
+    if (t % 32 == 0) out.masked[t / 32] = false;
+    if (t == 0) out.plain = inside && walk.linear;
+    if (inside) {
+        if (t == 0 || !walk.linear) out.row[t] = offsets_of(walk, first + t, kv, page_size, keys, values);
         return;
     }
     granule const g = granule_at(walk, index + t / granule_keys);
@@ -122,16 +133,24 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     out.row[t] = read ? offsets_of(walk, position, kv, page_size, keys, values) : row_offsets{no_row, no_row};
     if (t % granule_keys == 0) out.granule[t / granule_keys] = g.first | static_cast<std::int32_t>(g.part);
     bool const masked = __any_sync(~0u, !seen_by_all(walk, g));
-    if (t % 32 == 0) out.masked[t / 32] = masked;
+    if (t % 32 == 0 && masked) out.masked[t / 32] = true;
 }
 
-/// Starts the copies of one step's rows into a swizzled tile. All threads of the block call.
+/// Starts the copies of one step's rows into a swizzled tile. All threads of the block call. `token_stride` in elements.
 template <int Keys, int HeadDim, int Threads, class T>
-WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, key_step<Keys> const& step,
-                              std::int64_t row_offsets::* which) {
+WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t token_stride, key_step<Keys> const& step,
+                              std::int64_t row_offsets::*which) {
     constexpr int chunks = HeadDim / 8, rows_per_pass = Threads / chunks;
     static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
+    if (step.plain) {
+        T const* const from = base + step.row[0].*which + first * token_stride + chunk * 8;
+        WINNOW_UNROLL
+        for (int pass = 0; pass < Keys / rows_per_pass; ++pass)
+            ptx::copy_async_16(tile + swizzled<HeadDim>(pass * rows_per_pass + first, chunk),
+                               from + pass * rows_per_pass * token_stride);
+        return;
+    }
     WINNOW_UNROLL
     for (int pass = 0; pass < Keys / rows_per_pass; ++pass) {
         int const row = pass * rows_per_pass + first;

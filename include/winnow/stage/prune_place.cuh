@@ -31,16 +31,16 @@ struct prune_arguments {
 /// One list of one stage: its rows, its place, its candidates.
 struct prune_place {
     request_view request;
-    query_span span;           ///< rows of the query block, by position
-    std::int32_t block;        ///< query block counted from the request's first; may be out of range
-    std::int64_t score_row;    ///< row of the scores
-    std::int64_t list_row;     ///< list of this stage
-    std::int64_t parent_row;   ///< list of the stage before
-    std::int32_t eligible;     ///< candidates lie below this key
+    query_span span;          ///< rows of the query block, by position
+    std::int32_t block;       ///< query block counted from the request's first; may be out of range
+    std::int64_t score_row;   ///< row of the scores
+    std::int64_t list_row;    ///< list of this stage
+    std::int64_t parent_row;  ///< list of the stage before
+    std::int32_t eligible;    ///< candidates lie below this key
     std::int32_t candidates;
-    std::int32_t pieces;       ///< chunks that a parent is cut into; 0 in the first stage
+    std::int32_t pieces;  ///< chunks that a parent is cut into; 0 in the first stage
     std::int32_t const* parents;
-    bool due;                  ///< false: nothing to do here, and nothing may be written
+    bool due;  ///< false: nothing to do here, and nothing may be written
 
     /// Left end of candidate `c`.
     [[nodiscard]] WINNOW_DEVICE std::int32_t left(std::int32_t c, std::int32_t sinks, std::int32_t chunk) const {
@@ -80,8 +80,8 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
     }
     if (place.span.last < place.span.first) return place;
 
-    place.eligible = eligible_end(looking_position(p.mask.kind, place.span.last, place.request.keys), place.request.keys,
-                                  m.window, p.lookahead);
+    place.eligible = eligible_end(looking_position(p.mask.kind, place.span.last, place.request.keys),
+                                  place.request.keys, m.window, p.lookahead);
     if (a.stage == 0) {
         place.candidates = first_candidates(place.eligible, m.window.sinks, stage.chunk);
         return place;

@@ -28,11 +28,9 @@ WINNOW_DEVICE void score_tile(float (&score)[RowTiles][KeyTiles][4], std::uint32
     std::uint32_t const query_base = opaque(queries + swizzled<HeadDim>(lane & 15, lane >> 4));
     std::uint32_t const key_base = opaque(keys + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
     WINNOW_UNROLL
-    for (int i = 0; i < RowTiles; ++i)
-        WINNOW_UNROLL
-        for (int n = 0; n < KeyTiles; ++n)
-            WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e) score[i][n][e] = 0.0f;
+    for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
+    for (int n = 0; n < KeyTiles; ++n) WINNOW_UNROLL
+    for (int e = 0; e < 4; ++e) score[i][n][e] = 0.0f;
     WINNOW_UNROLL
     for (int step = 0; step < HeadDim / 16; ++step) {
         std::uint32_t a[RowTiles][4];
@@ -65,8 +63,7 @@ WINNOW_DEVICE void round_probabilities(std::uint32_t (&packed)[KeyTiles][2], flo
 /// output[i] += probabilities times the values of the same keys.
 template <class T, int HeadDim, int RowTiles, int KeyTiles>
 WINNOW_DEVICE void accumulate_tile(float (&output)[RowTiles][HeadDim / 8][4],
-                                   std::uint32_t const (&probability)[RowTiles][KeyTiles][2],
-                                   std::uint32_t values) {
+                                   std::uint32_t const (&probability)[RowTiles][KeyTiles][2], std::uint32_t values) {
     int const lane = threadIdx.x % 32;
     std::uint32_t const value_base = opaque(values + swizzled<HeadDim>(lane & 15, lane >> 4));
     WINNOW_UNROLL

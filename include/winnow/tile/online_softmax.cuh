@@ -9,10 +9,9 @@
 
 namespace winnow {
 
-/// State of two rows (g and g + 8 of a 16-row fragment). The sum is per lane until `finish`.
+/// Running maxima of two rows (g and g + 8 of a 16-row fragment).
 struct softmax_rows {
     float maximum[2] = {minus_infinity, minus_infinity};
-    float sum[2] = {0.0f, 0.0f};
 };
 
 /// Maximum over the four lanes that hold a row.
@@ -27,8 +26,12 @@ WINNOW_DEVICE float row_sum(float x) {
 }
 
 /// Turns scores into probabilities in place and rescales the output. `c` = scale * log2(e) > 0; scores of -inf are hidden.
-template <int Tiles, int OutputTiles>
-WINNOW_DEVICE void softmax_step(softmax_rows& state, float (&score)[Tiles][4], float (&output)[OutputTiles][4], float c) {
+/// `sum[0]` and `sum[Stride]` are this lane's part of the two rows' sums, in shared memory: they are touched once a step,
+/// and the 128-row tile has no registers left for them (ptxas spilled them to local memory).
+template <int Stride, int Tiles, int OutputTiles>
+WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[Tiles][4],
+                                float (&output)[OutputTiles][4], float c) {
+    float rescale[2];
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
         float maximum = state.maximum[h];
@@ -37,21 +40,25 @@ WINNOW_DEVICE void softmax_step(softmax_rows& state, float (&score)[Tiles][4], f
         maximum = row_maximum(maximum);
         // A row that has seen nothing yet keeps -inf; base 0 then gives 2^-inf = 0 instead of NaN.
         float const base = maximum == minus_infinity ? 0.0f : maximum * c;
-        float const rescale = ptx::exp2_fast(state.maximum[h] * c - base);
+        rescale[h] = ptx::exp2_fast(state.maximum[h] * c - base);
         state.maximum[h] = maximum;
-        float sum = state.sum[h] * rescale;
+        float step_sum = 0.0f;
         WINNOW_UNROLL
         for (int n = 0; n < Tiles; ++n) {
             score[n][2 * h] = ptx::exp2_fast(fmaf(score[n][2 * h], c, -base));
             score[n][2 * h + 1] = ptx::exp2_fast(fmaf(score[n][2 * h + 1], c, -base));
-            sum += score[n][2 * h] + score[n][2 * h + 1];
+            step_sum += score[n][2 * h] + score[n][2 * h + 1];
         }
-        state.sum[h] = sum;
-        WINNOW_UNROLL
-        for (int d = 0; d < OutputTiles; ++d) {
-            output[d][2 * h] *= rescale;
-            output[d][2 * h + 1] *= rescale;
-        }
+        sum[h * Stride] = fmaf(sum[h * Stride], rescale[h], step_sum);
+    }
+    // Skipping this where no maximum moved (a vote and a branch) was measured slower: it stops ptxas from mixing these
+    // products into the matrix instructions.
+    WINNOW_UNROLL
+    for (int d = 0; d < OutputTiles; ++d) {
+        output[d][0] *= rescale[0];
+        output[d][1] *= rescale[0];
+        output[d][2] *= rescale[1];
+        output[d][3] *= rescale[1];
     }
 }
 
