@@ -1,4 +1,4 @@
-// A minimal C interface over attention for the peer comparisons, which run on PyTorch tensors through ctypes.
+// A minimal C interface over prefill for the peer comparisons, which run on PyTorch tensors through ctypes.
 #include <cstdio>
 
 #include <winnow/winnow.cuh>
@@ -12,30 +12,47 @@ int report(status const& s) {
     return static_cast<int>(s.code);
 }
 
+// Launches, or with scratch null returns minus the bytes of workspace that the call needs.
 template <class Params>
-int run(Params const& params, void* scratch, std::size_t bytes, void* stream) {
+long long run(Params const& params, void* scratch, std::size_t bytes, void* stream) {
     device_info device;
     if (auto s = query_device(device, 0); !s) return report(s);
     auto const made = plan(params, device);
     if (!made) return report(made.why);
+    if (scratch == nullptr && made.workspace_bytes > 0) return -static_cast<long long>(made.workspace_bytes);
     return report(launch(params, made, {scratch, bytes}, static_cast<cudaStream_t>(stream)));
+}
+
+// Packed bf16 [batch, token, head, channel] tensors as PyTorch makes them.
+struct tensors {
+    void const *q, *k, *v;
+    void* out;
+    long long batch, queries, keys, heads, kv_heads, head_dim;
+};
+
+template <class Params>
+Params params_of(tensors const& t) {
+    Params p;
+    p.queries = packed_view(static_cast<bf16 const*>(t.q), {t.batch, t.queries, t.heads, t.head_dim});
+    p.keys = packed_view(static_cast<bf16 const*>(t.k), {t.batch, t.keys, t.kv_heads, t.head_dim});
+    p.values = packed_view(static_cast<bf16 const*>(t.v), {t.batch, t.keys, t.kv_heads, t.head_dim});
+    p.output = packed_view(static_cast<bf16*>(t.out), {t.batch, t.queries, t.heads, t.head_dim});
+    p.scale = 1.0f / __builtin_sqrtf(static_cast<float>(t.head_dim));
+    return p;
 }
 
 }  // namespace
 
-/// Causal attention on packed bf16 [batch, token, head, channel]; `recent` < 0: dense. Returns the status code.
-extern "C" int winnow_attend_bf16(void const* q, void const* k, void const* v, void* out, float* lse, long long batch,
-                                  long long queries, long long keys, long long heads, long long kv_heads,
-                                  long long head_dim, int is_causal, int sinks, int recent, void* scratch,
-                                  long long scratch_bytes, void* stream) {
-    attend_params<bf16> p;
-    p.queries = packed_view(static_cast<bf16 const*>(q), {batch, queries, heads, head_dim});
-    p.keys = packed_view(static_cast<bf16 const*>(k), {batch, keys, kv_heads, head_dim});
-    p.values = packed_view(static_cast<bf16 const*>(v), {batch, keys, kv_heads, head_dim});
-    p.output = packed_view(static_cast<bf16*>(out), {batch, queries, heads, head_dim});
-    if (lse != nullptr) p.lse = natural_lse{packed_view(lse, {batch, queries, heads})};
-    p.scale = 1.0f / __builtin_sqrtf(static_cast<float>(head_dim));
-    p.mask = is_causal ? attention_mask(causal{}) : attention_mask(full{});
-    if (recent >= 0) p.window = {sinks, recent};
-    return run(p, scratch, static_cast<std::size_t>(scratch_bytes), stream);
+/// Dense causal attention; the queries are the last rows of the context. Returns the status code.
+extern "C" long long winnow_dense_prefill(tensors const* t, void* scratch, long long bytes, void* stream) {
+    return run(params_of<attend_params<bf16>>(*t), scratch, static_cast<std::size_t>(bytes), stream);
+}
+
+/// Sparse prefill with the hip_3k preset and `list_heads` 1 (one list for all heads) or kv_heads.
+extern "C" long long winnow_sparse_prefill(tensors const* t, long long list_heads, void* scratch, long long bytes,
+                                           void* stream) {
+    auto p = params_of<sparse_prefill_params<bf16>>(*t);
+    p.method = hip_3k;
+    p.method.sharing = list_heads == 1 ? sharing::per_batch : sharing::per_kv_group;
+    return run(p, scratch, static_cast<std::size_t>(bytes), stream);
 }

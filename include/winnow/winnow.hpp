@@ -1,6 +1,7 @@
 // Everything that needs no CUDA: contracts, checks and plans. The oracle under reference/ is included separately.
 #pragma once
 
+#include "winnow/core/contents_fault.hpp"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "winnow/core/contents_fault.hpp"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
@@ -29,5 +30,7 @@ status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, 
 /// launch<attend_problem{128, attend_rows::large}>.
 status gpu_launch_128_large(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch,
                             cudaStream_t stream);
+
+status gpu_contents_check(attend_params<bf16> const& p, contents_fault* fault, cudaStream_t stream);
 
 }  // namespace winnow::testing

@@ -31,4 +31,8 @@ status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, 
     return launch(p, plan, scratch, stream);
 }
 
+status gpu_contents_check(attend_params<bf16> const& p, contents_fault* fault, cudaStream_t stream) {
+    return launch_contents_check(p, fault, stream);
+}
+
 }  // namespace winnow::testing

@@ -126,7 +126,7 @@ constexpr status check_window(attention_window const& window, attention_mask con
     return {};
 }
 
-/// Geometry of a selection; its contents are checked by check_contents (host) or debug_check (device).
+/// Geometry of a selection; its contents are checked by check_contents (host) or launch_contents_check (device).
 template <class Index>
 constexpr status check_selection(basic_selection<Index> const& s, batch_shape const& shape) {
     std::int64_t const size = s.block_size;

@@ -1,0 +1,158 @@
+"""Times causal prefill of winnow beside PyTorch's SDPA backends: same tensors, checked first, rounds interleaved.
+
+    nvcc -std=c++20 -O3 -I include -gencode=arch=compute_90a,code=sm_90a --shared -Xcompiler -fPIC \\
+         -o libwinnow_peers.so bench/peers/winnow_c.cu
+    python3 bench/peers/prefill.py --library ./libwinnow_peers.so --output bench/results/h100_80gb_hbm3.json
+
+Every round times each contender once per shape, in an order reversed from round to round; medians over the rounds are kept.
+Needs a CUDA GPU and PyTorch. `bench/report.py` writes the tables of README.md and docs/performance.md from the result.
+"""
+import argparse
+import ctypes
+import datetime
+import json
+import math
+import statistics
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+BACKENDS = {"flash_attention_2": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+
+
+class Tensors(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("q", "k", "v", "out")] + [
+        (name, ctypes.c_longlong) for name in ("batch", "queries", "keys", "heads", "kv_heads", "head_dim")]
+
+
+class Winnow:
+    """The two calls of winnow_c.cu on PyTorch tensors, with a workspace that is made once."""
+
+    def __init__(self, path):
+        self.library = ctypes.CDLL(path)
+        for name, extra in (("winnow_dense_prefill", []), ("winnow_sparse_prefill", [ctypes.c_longlong])):
+            function = getattr(self.library, name)
+            function.restype = ctypes.c_longlong
+            function.argtypes = [ctypes.POINTER(Tensors), *extra, ctypes.c_void_p, ctypes.c_longlong, ctypes.c_void_p]
+        self.scratch = torch.empty(0, device="cuda", dtype=torch.uint8)
+
+    def call(self, name, q, k, v, out, *extra):
+        tensors = Tensors(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), *q.shape[:2], k.shape[1], q.shape[2],
+                          k.shape[2], q.shape[3])
+        stream = torch.cuda.current_stream().cuda_stream
+        function = getattr(self.library, name)
+        pointer = self.scratch.data_ptr() if self.scratch.numel() else None
+        code = function(ctypes.byref(tensors), *extra, pointer, self.scratch.numel(), stream)
+        if code < 0 or (code == 8 and self.scratch.numel()):  # bytes wanted, or workspace_too_small
+            needed = -function(ctypes.byref(tensors), *extra, None, 0, stream)
+            self.scratch = torch.empty(needed, device="cuda", dtype=torch.uint8)
+            return self.call(name, q, k, v, out, *extra)
+        if code:
+            raise RuntimeError(f"{name} returned status {code}")
+
+    def dense(self, q, k, v, out):
+        self.call("winnow_dense_prefill", q, k, v, out)
+
+    def sparse(self, q, k, v, out, list_heads):
+        self.call("winnow_sparse_prefill", q, k, v, out, list_heads)
+
+
+def sdpa(backend, q, k, v):
+    """The same attention through PyTorch, on views of the same tensors."""
+    with sdpa_kernel(backend):
+        return torch.nn.functional.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True)
+
+
+def exact_rows(q, k, v, head, rows):
+    """The last rows of one head in fp64."""
+    tokens, kv = q.shape[1], head // (q.shape[2] // k.shape[2])
+    position = torch.arange(tokens - rows, tokens, device=q.device)
+    hidden = torch.arange(tokens, device=q.device)[None, :] > position[:, None]
+    scores = q[0, -rows:, head].double() @ k[0, :, kv].double().T / math.sqrt(q.shape[3])
+    return torch.softmax(scores.masked_fill(hidden, -math.inf), -1) @ v[0, :, kv].double()
+
+
+def errors_of(winnow, q, k, v, out, rows=128):
+    """Largest relative error of the last rows over a few heads: winnow's and FlashAttention-2's."""
+    winnow.dense(q, k, v, out)
+    peer = sdpa(BACKENDS["flash_attention_2"], q, k, v).transpose(1, 2)
+    worst = {"winnow": 0.0, "flash_attention_2": 0.0}
+    for head in range(0, q.shape[2], max(1, q.shape[2] // 4)):
+        exact = exact_rows(q, k, v, head, rows)
+        for name, result in (("winnow", out), ("flash_attention_2", peer)):
+            error = ((result[0, -rows:, head].double() - exact).norm() / exact.norm()).item()
+            worst[name] = max(worst[name], error)
+    if not worst["winnow"] <= 2 * worst["flash_attention_2"]:
+        raise RuntimeError(f"wrong output: {worst}")
+    return worst
+
+
+def time_once(call, repeats):
+    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(repeats):
+        call()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop) / repeats
+
+
+def measure(winnow, case, tokens, heads, kv_heads, head_dim, rounds):
+    torch.manual_seed(tokens)
+    make = lambda h: torch.randn(1, tokens, h, head_dim, device="cuda", dtype=torch.bfloat16)
+    q, k, v = make(heads), make(kv_heads), make(kv_heads)
+    out = torch.full_like(q, math.nan)
+    errors = errors_of(winnow, q, k, v, out)
+    calls = {"winnow": lambda: winnow.dense(q, k, v, out)}
+    calls |= {name: (lambda backend=backend: sdpa(backend, q, k, v)) for name, backend in BACKENDS.items()}
+    if case == "sparse":
+        calls["winnow_sparse_per_batch"] = lambda: winnow.sparse(q, k, v, out, 1)
+        calls["winnow_sparse_per_kv_group"] = lambda: winnow.sparse(q, k, v, out, kv_heads)
+    repeats = max(1, int(2e9 / tokens**2))
+    times = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for index in range(rounds):
+        for name in sorted(calls, reverse=index % 2 == 1):
+            times[name].append(time_once(calls[name], repeats))
+    flops = 4 * heads * head_dim * tokens * (tokens + 1) / 2
+    row = {"case": case, "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "dtype": "bf16",
+           "rounds": rounds, "repeats": repeats, "relative_error": errors, "contenders": {}}
+    for name, samples in times.items():
+        median = statistics.median(samples)
+        row["contenders"][name] = {"ms": median, "spread_percent": 100 * (max(samples) - min(samples)) / median}
+        if "sparse" not in name:
+            row["contenders"][name]["tflops"] = flops / median / 1e9
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--dense-tokens", type=int, nargs="*", default=[8192, 16384, 32768])
+    parser.add_argument("--sparse-tokens", type=int, nargs="*", default=[32768, 131072])
+    parser.add_argument("--head-dims", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--output")
+    arguments = parser.parse_args()
+    winnow, rows = Winnow(arguments.library), []
+    shapes = [("dense", tokens, 32 if d < 256 else 16, 8 if d < 256 else 4, d)
+              for d in arguments.head_dims for tokens in arguments.dense_tokens]
+    shapes += [("sparse", tokens, 32, 8, 128) for tokens in arguments.sparse_tokens]
+    for case, tokens, heads, kv_heads, head_dim in shapes:
+        rounds = arguments.rounds if tokens <= 32768 else max(3, arguments.rounds // 3)
+        row = measure(winnow, case, tokens, heads, kv_heads, head_dim, rounds)
+        rows.append(row)
+        print(f"{case} D {head_dim} {tokens}: " + ", ".join(f"{n} {c['ms']:.2f} ms" for n, c in row["contenders"].items()),
+              flush=True)
+    if arguments.output:
+        record = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda,
+                  "date": datetime.date.today().isoformat(), "prefill": rows}
+        with open(arguments.output, "w") as file:
+            json.dump(record, file, indent=1)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

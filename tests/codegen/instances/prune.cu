@@ -1,0 +1,24 @@
+// The pruning kernels of the default launch, the step counter of decode, and the debug check of contents.
+#include "winnow/kernel/check_contents.cuh"
+#include "winnow/kernel/prune_score.cuh"
+#include "winnow/kernel/prune_select.cuh"
+
+namespace winnow {
+
+template __global__ void prune_score<bf16, 64>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void prune_score<bf16, 128>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void prune_score<bf16, 256>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void prune_select<bf16>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void find_fault<bf16>(contents_arguments<bf16> const __grid_constant__);
+template __global__ void describe_fault<bf16>(contents_arguments<bf16> const __grid_constant__);
+
+template __global__ void prune_score<fp16, 64>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void prune_score<fp16, 128>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void prune_score<fp16, 256>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void prune_select<fp16>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void find_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
+template __global__ void describe_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
+
+template __global__ void advance_steps<128>(step_arguments const __grid_constant__);
+
+}  // namespace winnow
