@@ -1,5 +1,5 @@
-// Every operator once, on a few random tensors and by the reference: how params are filled, for packed, ragged and paged
-// tensors. With device pointers the same params go to plan() and launch(). The pages under docs/ quote this file.
+// Every operator once, on a few random tensors and by the reference: how params are filled, for packed, ragged and
+// paged tensors. With device pointers the same params go to plan() and launch(). The pages under docs/ quote this file.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

@@ -3,12 +3,20 @@
 
 #include <winnow/winnow.cuh>
 
+/// Packed bf16 [batch, token, head, channel] tensors as PyTorch makes them.
+struct winnow_tensors {
+    void const *q, *k, *v;
+    void* out;
+    long long batch, queries, keys, heads, kv_heads, head_dim;
+};
+
 namespace {
 
 using namespace winnow;
 
 int report(status const& s) {
-    if (!s) std::fprintf(stderr, "winnow: %s: %s (%s, value %lld)\n", s.field, s.rule, name(s.code), (long long)s.value);
+    if (!s)
+        std::fprintf(stderr, "winnow: %s: %s (%s, value %lld)\n", s.field, s.rule, name(s.code), (long long)s.value);
     return static_cast<int>(s.code);
 }
 
@@ -23,15 +31,8 @@ long long run(Params const& params, void* scratch, std::size_t bytes, void* stre
     return report(launch(params, made, {scratch, bytes}, static_cast<cudaStream_t>(stream)));
 }
 
-// Packed bf16 [batch, token, head, channel] tensors as PyTorch makes them.
-struct tensors {
-    void const *q, *k, *v;
-    void* out;
-    long long batch, queries, keys, heads, kv_heads, head_dim;
-};
-
 template <class Params>
-Params params_of(tensors const& t) {
+Params params_of(winnow_tensors const& t) {
     Params p;
     p.queries = packed_view(static_cast<bf16 const*>(t.q), {t.batch, t.queries, t.heads, t.head_dim});
     p.keys = packed_view(static_cast<bf16 const*>(t.k), {t.batch, t.keys, t.kv_heads, t.head_dim});
@@ -44,13 +45,13 @@ Params params_of(tensors const& t) {
 }  // namespace
 
 /// Dense causal attention; the queries are the last rows of the context. Returns the status code.
-extern "C" long long winnow_dense_prefill(tensors const* t, void* scratch, long long bytes, void* stream) {
+extern "C" long long winnow_dense_prefill(winnow_tensors const* t, void* scratch, long long bytes, void* stream) {
     return run(params_of<attend_params<bf16>>(*t), scratch, static_cast<std::size_t>(bytes), stream);
 }
 
 /// Sparse prefill with the hip_3k preset and `list_heads` 1 (one list for all heads) or kv_heads.
-extern "C" long long winnow_sparse_prefill(tensors const* t, long long list_heads, void* scratch, long long bytes,
-                                           void* stream) {
+extern "C" long long winnow_sparse_prefill(winnow_tensors const* t, long long list_heads, void* scratch,
+                                           long long bytes, void* stream) {
     auto p = params_of<sparse_prefill_params<bf16>>(*t);
     p.method = hip_3k;
     p.method.sharing = list_heads == 1 ? sharing::per_batch : sharing::per_kv_group;

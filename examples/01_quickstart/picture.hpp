@@ -1,5 +1,5 @@
-// Draws a selection over the attention map as SVG: blocks that were read in blue, blocks that were left out in orange, the
-// darker the more attention mass they hold; beside it, the mass that each query block kept.
+// Draws a selection over the attention map as SVG: blocks that were read in blue, blocks that were left out in orange,
+// the darker the more attention mass they hold; beside it, the mass that each query block kept.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Shows how far a stage is, on stderr and only once it has lasted a second: a percentage in place on a terminal, lines else.
+// Shows how far a stage is, on stderr and only once it has lasted a second: a percentage on a terminal, else lines.
 #pragma once
 
 #include <unistd.h>

@@ -25,8 +25,8 @@ namespace quickstart {
 
 using element = winnow::bf16;
 
-/// What computes. Both calls take host pointers, write `output`, and give the seconds that the computation took; a slow one
-/// reports to `stage`.
+/// What computes. Both calls take host pointers, write `output`, and give the seconds that the computation took; a slow
+/// one reports to `stage`.
 struct backend {
     virtual ~backend() = default;
     [[nodiscard]] virtual std::string device() const = 0;

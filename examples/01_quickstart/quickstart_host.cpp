@@ -1,4 +1,4 @@
-// Sparse attention next to dense attention on a real model's queries, keys and values, by the double-precision reference.
+// Sparse attention next to dense attention on a real model's queries, keys and values, by the reference.
 #include <memory>
 
 #include "quickstart.hpp"

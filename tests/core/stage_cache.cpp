@@ -46,3 +46,23 @@ TEST_CASE("stage_cache: list heads follow the sharing", "[core]") {
     method.sharing = sharing::per_head;
     CHECK(stage_cache_entries(method, 8, 2, 4) == 8 * one);
 }
+
+TEST_CASE("stage_cache: slots of a batch, and what counts as a padded row", "[core]") {
+    constexpr slot_index none;  // no cache: every row counts
+    STATIC_REQUIRE(!none.padded(0));
+    STATIC_REQUIRE(!none.padded(1000));
+
+    constexpr slot_index in_order{nullptr, 3};
+    CHECK(in_order(2) == 2);
+    CHECK_FALSE(in_order.padded(2));
+    CHECK(in_order(3) == -1);  // more rows than slots
+    CHECK(in_order.padded(3));
+
+    std::int32_t const slots[] = {2, -1, 0, 3, std::numeric_limits<std::int32_t>::min()};
+    slot_index const mapped{slots, 3};
+    int const expected[] = {2, -1, 0, -1, -1};
+    for (std::int32_t row = 0; row < 5; ++row) {
+        CHECK(mapped(row) == expected[row]);
+        CHECK(mapped.padded(row) == (expected[row] < 0));
+    }
+}

@@ -278,8 +278,8 @@ TEST_CASE("attend: lists found by row, as a decode cache gives them", "[gpu]") {
 }
 
 TEST_CASE("attend: strides of every kind", "[gpu]") {
-    // Queries, keys and values as slices of one [row, 8 heads, 72 channels] tensor, heads in reverse order for the keys;
-    // output in the place of the queries' neighbours; lse head by head.
+    // Queries, keys and values as slices of one [row, 8 heads, 72 channels] tensor, heads in reverse order for the
+    // keys; output in the place of the queries' neighbours; lse head by head.
     for (std::int32_t const rows : row_counts) {
         std::int64_t const tokens = 200, width = 8 * 72;
         input in({.queries = {rows}, .keys = {200}, .heads = 4, .kv_heads = 2});

@@ -54,19 +54,27 @@ TEST_CASE("contents: every rule, with place and value", "[gpu][small]") {
         return s.blocks.data + s.blocks.offset(request, head, block);
     };
     bad_case const cases[] = {
-        {"a negative length", [](auto& in) { in.key_lengths()[1] = -1; }, {0, contents_rule::key_length, 1, 0, 0, 0, -1}},
-        {"a length beyond the bound", [](auto& in) { in.key_lengths()[0] = 401; },
+        {"a negative length",
+         [](auto& in) { in.key_lengths()[1] = -1; },
+         {0, contents_rule::key_length, 1, 0, 0, 0, -1}},
+        {"a length beyond the bound",
+         [](auto& in) { in.key_lengths()[0] = 401; },
          {0, contents_rule::key_length, 0, 0, 0, 0, 401}},
         {"a negative page", [](auto& in) { in.pages()[2] = -7; }, {0, contents_rule::page_id, 0, 0, 0, 2, -7}},
-        {"a page beyond the pool", [](auto& in) { in.pages()[1] = 1 << 20; },
+        {"a page beyond the pool",
+         [](auto& in) { in.pages()[1] = 1 << 20; },
          {0, contents_rule::page_id, 0, 0, 0, 1, 1 << 20}},
         {"a count beyond the capacity",
          [](auto& in) { in.selection_buffer().counts.data[in.selection_buffer().counts.offset(1, 1, 0)] = 13; },
          {0, contents_rule::list_count, 1, 1, 0, 0, 13}},
-        {"a block beyond the keys", [&](auto& in) { list(in, 0, 1, 1)[0] = 25; },
+        {"a block beyond the keys",
+         [&](auto& in) { list(in, 0, 1, 1)[0] = 25; },
          {0, contents_rule::block_id, 0, 1, 1, 0, 25}},
-        {"a negative block", [&](auto& in) { list(in, 1, 0, 0)[1] = -3; }, {0, contents_rule::block_id, 1, 0, 0, 1, -3}},
-        {"a repeated block", [&](auto& in) { list(in, 1, 0, 1)[2] = list(in, 1, 0, 1)[1]; },
+        {"a negative block",
+         [&](auto& in) { list(in, 1, 0, 0)[1] = -3; },
+         {0, contents_rule::block_id, 1, 0, 0, 1, -3}},
+        {"a repeated block",
+         [&](auto& in) { list(in, 1, 0, 1)[2] = list(in, 1, 0, 1)[1]; },
          {0, contents_rule::ascending, 1, 0, 1, 2, 0}},
     };
     for (auto const& c : cases) {

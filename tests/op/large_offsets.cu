@@ -28,7 +28,7 @@ bool enough_memory() {
 
 TEST_CASE("large offsets: pages, rows and heads far into a pool", "[gpu][big]") {
     if (!enough_memory()) return;
-    // One pool, NaN throughout: pages hold 16 keys, then their 16 values, of 2 KV heads; queries and output lie between.
+    // One pool, NaN throughout: pages hold 16 keys, then their 16 values, of 2 KV heads; queries, output between.
     std::int64_t const page = 16 * 2 * 64, pages = pool_elements / (2 * page);
     device_memory pool(static_cast<std::size_t>(pool_elements) * 2);
     for (std::int32_t const rows : {1, 20, 150}) {

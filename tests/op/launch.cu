@@ -1,5 +1,5 @@
-// What every launch promises: capture in a graph without allocation or synchronisation, replay after contents changed in
-// place, and a status, with nothing written, for bad params, plans and workspaces.
+// What every launch promises: capture in a graph without allocation or synchronisation, replay after contents changed
+// in place, and a status, with nothing written, for bad params, plans and workspaces.
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -31,7 +31,7 @@ sparse_prefill_params<bf16> prefill_of(attend_params<bf16> const& a, std::int32_
     return p;
 }
 
-// Captures one launch of `p`, then for each change in turn: changes the inputs, replays, and compares with a plain launch.
+// Captures one launch of `p`, then for each change in turn: changes the inputs, replays, compares with a plain launch.
 template <class Params>
 void check_replays(device_copy<bf16>& memory, Params const& p, std::vector<std::function<void()>> const& changes) {
     auto const plan = testing::run_on_device(p);  // also brings the code to the device before the capture

@@ -61,8 +61,8 @@ struct merge_case {
     }
 };
 
-// The kernel's computation in plain fp32: base-2 weights, each off by up to the 2^-22 that ex2.approx may be off, a sum,
-// one division, one rounding to T.
+// The kernel's computation in plain fp32: base-2 weights, each off by up to the 2^-22 that ex2.approx may be off, a
+// sum, one division, one rounding to T.
 template <class T>
 reference::merge_result merge_rounded(merge_params<T> const& p) {
     reference::merge_result r;

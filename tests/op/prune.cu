@@ -290,7 +290,7 @@ TEST_CASE("prune: more query blocks than fit one slab", "[gpu]") {
 }
 
 TEST_CASE("prune: scores of every size, keeps of every size", "[gpu]") {
-    // Radix selection has passes over digits: equal leading digits, all equal, negative, zero, infinite, one to all kept.
+    // Radix selection has passes over digits: equal leading digits, all equal, negative, zero, infinite; 1 to all kept.
     std::int32_t const keys = 2000;
     for (int const kind : {0, 1, 2, 3, 4, 5})
         for (std::int32_t const keep : {1, 2, 31, 32, 33, 100, 240, 246, 247, 248}) {

@@ -31,7 +31,7 @@ prune_method with(prune_method m, sharing share, scorer how = scorer::tree_probe
     return m;
 }
 
-// --- Prefill ----------------------------------------------------------------------------------------------------------
+// --- Prefill ---------------------------------------------------------------------------------------------------------
 
 template <class T>
 sparse_prefill_params<T> prefill_of(attend_params<T> const& a, prune_method const& method, std::int32_t dense_tail) {
@@ -74,10 +74,11 @@ std::vector<char> check_prefill(attend_input<T>& in, prune_method const& method,
     return bytes;
 }
 
-// --- Decode -----------------------------------------------------------------------------------------------------------
+// --- Decode ----------------------------------------------------------------------------------------------------------
 
-// Decoding requests whose contexts grow by one token a step. Keys, values and queries of all steps are drawn beforehand;
-// the cache lives twice, here for the oracle and on the device. Integer inputs: both must choose the same lists.
+// Decoding requests whose contexts grow by one token a step. Keys, values and queries of all steps are drawn
+// beforehand; the cache lives twice, here for the oracle and on the device. Integer inputs: both must choose the same
+// lists.
 struct decoding {
     static constexpr std::int32_t heads = 4, kv_heads = 2;
     std::int32_t batch, slots;

@@ -1,4 +1,4 @@
-// Schedules: tiles cover every row of a request once, stay inside query blocks, and fit their tile; splits cover the keys.
+// Schedules: tiles cover every row of a request once, stay inside query blocks, and fit it; splits cover the keys.
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -166,14 +166,31 @@ TEST_CASE("attend_schedule: decode packs a KV group in one tile, whatever the li
     }
 }
 
-TEST_CASE("attend_schedule: long prefill fills 128-row tiles where they are allowed", "[policy]") {
+TEST_CASE("attend_schedule: long prefill fills the tallest tile that its head_dim has", "[policy]") {
     for (std::int32_t const head_dim : {64, 128, 256}) {
         batch_shape const shape{1, 32, 8, head_dim, 8192, 8192};
         attend_schedule const dense = attend_schedule_of(shape, block_selection{}, {}, 0);
-        CHECK(dense.rows == attend_rows::large);
-        CHECK(dense.tile_tokens * dense.tile_heads == attend_tile_of({head_dim, dense.rows}).rows);
+        CHECK(dense.rows == (head_dim <= 128 ? attend_rows::large : attend_rows::medium));
+        CHECK(dense.tile_tokens * dense.tile_heads == (head_dim <= 128 ? 128 : 64));
         CHECK(dense.splits == 1);
         attend_schedule const sparse = attend_schedule_of(shape, selection_of(8, 256, 8, 64), {256, 1024}, 0);
         CHECK(sparse.tile_tokens * sparse.tile_heads == attend_tile_of({head_dim, sparse.rows}).rows);
     }
+}
+
+TEST_CASE("attend_schedule: the chosen tile fits the shared memory of every supported part", "[policy]") {
+    // Opt-in bytes a block: sm_86, sm_89 and sm_120 have 99 KB, sm_87 and sm_80 163 KB, sm_90 and sm_100 227 KB.
+    testing::random_source random(5);
+    int too_large = 0;
+    for (int i = 0; i < 3000; ++i) {
+        example const e = draw_example(random);
+        for (std::int32_t const bytes : {99 * 1024, 163 * 1024, 227 * 1024}) {
+            attend_schedule const s = attend_schedule_of(e.shape, e.selection, e.window, e.tail, bytes);
+            too_large += attend_shared_bytes({e.shape.head_dim, s.rows}) > bytes;
+        }
+    }
+    CHECK(too_large == 0);
+    batch_shape const shape{1, 16, 4, 256, 4096, 4096};
+    CHECK(attend_schedule_of(shape, block_selection{}, {}, 0, 99 * 1024).rows == attend_rows::decode);
+    CHECK(attend_schedule_of(shape, block_selection{}, {}, 0, 163 * 1024).rows == attend_rows::medium);
 }

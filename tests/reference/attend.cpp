@@ -1,4 +1,4 @@
-// The attention oracle: worked examples, an independent formula, and the properties that kernels are tested for as well.
+// The attention oracle: worked examples, an independent formula, and the properties that kernels are tested for.
 #include "winnow/reference/attend.hpp"
 
 #include <cmath>

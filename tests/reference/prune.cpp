@@ -82,7 +82,7 @@ TEST_CASE("reference prune: scores of two chunks by hand", "[reference]") {
     // Right chunk: 10 and 14 (-2 > -3, left), 9 and 11 (6 < 8, right), 10 and 11 (-2 < 8), 11. Best 8.
     CHECK(scores(scorer::tree_probe) == std::vector<double>{7, 8});
     // Left: 0 and 4 (2 > 0, left), 0 and 2 (2 < 4, right), 2 and 3 (4 > 1, left): key 2, score 4.
-    // Right: 8 and 12 (-1 < 1, right), 12 and 14 (1 > -3, left), 12 and 13 (1 > 1 does not hold, right): key 13, score 1.
+    // Right: 8 and 12 (-1 < 1, right), 12 and 14 (1 > -3, left), 12 and 13 (1 > 1 does not hold, right): 13, score 1.
     CHECK(scores(scorer::tree_probe_first) == std::vector<double>{4, 1});
     CHECK(scores(scorer::centre_probe) == std::vector<double>{0, 1});
     CHECK(scores(scorer::mean_key)[0] == Catch::Approx(31.0 / 8));
@@ -183,7 +183,7 @@ TEST_CASE("reference prune: a planted needle is found by every scorer, path and 
                     attend_input<bf16> in({.queries = {16}, .keys = {656}, .heads = 4, .kv_heads = 2});
                     for (std::int32_t h = 0; h < 4; ++h)
                         for (std::int32_t c = 0; c < 64; ++c) {
-                            // Channel 63 alone connects queries and the needle; its neighbours, a coarse chunk, feel it.
+                            // Channel 63 alone connects queries and needle; its neighbours, a coarse chunk, feel it.
                             for (std::int32_t i = 0; i < 16; ++i)
                                 if (c == 63) in.query(0, i, h, c) = from_float<bf16>(8.0f);
                             for (std::int32_t j = 0; c == 63 && h < 2 && j < 656; ++j) {

@@ -1,4 +1,5 @@
-// Inputs of attention and pruning in one block of memory, so that a test can use them on the host or copy them to a device.
+// Inputs of attention and pruning in one block of memory, so that a test can use them on the host or copy them to a
+// device.
 #pragma once
 
 #include <cmath>
@@ -88,8 +89,8 @@ private:
 
 /// Queries, keys, values, output and lse of one call. Unused rows and pages, outputs and lse hold NaN.
 ///
-/// `params()` gives host pointers; `params(device_base)` gives device pointers after the bytes [base(), base() + size())
-/// were copied there.
+/// `params()` gives host pointers; `params(device_base)` gives device pointers after the bytes [base(), base() +
+/// size()) were copied there.
 template <class T>
 class attend_input {
 public:

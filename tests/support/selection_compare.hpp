@@ -22,9 +22,9 @@ struct selection_comparison {
 };
 
 /// Compares the written selection of `p` (host pointers) with the oracle's trace of the same call. A list must have the
-/// oracle's count, ascend, and hold candidates only; an entry that the oracle did not keep must score at least the lowest
-/// score kept, less `margin` x the largest score. margin 0: equal lists. Where an earlier stage chose otherwise, the later
-/// one has other candidates: compare several stages with integer inputs and margin 0, or by attention mass.
+/// oracle's count, ascend, and hold candidates only; an entry that the oracle did not keep must score at least the
+/// lowest score kept, less `margin` x the largest score. margin 0: equal lists. Where an earlier stage chose otherwise,
+/// the later one has other candidates: compare several stages with integer inputs and margin 0, or by attention mass.
 template <class T>
 selection_comparison compare_selection(prune_params<T> const& p, reference::prune_trace const& trace, double margin) {
     selection_comparison result;

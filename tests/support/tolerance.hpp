@@ -56,9 +56,10 @@ inline std::size_t misplaced(std::vector<double> const& values, std::vector<doub
     return oracle.size();
 }
 
-/// `values` from a kernel, `oracle` in double, `rounded` by the twin that rounds as the kernel does. T is the type whose
-/// rounding `values` carry; it sets the floor: one ulp of the largest oracle value (for the RMS a sixteenth of the RMS's).
-/// Rows that nobody writes should hold NaN in all three: poison the kernel's output with NaN before the launch.
+/// `values` from a kernel, `oracle` in double, `rounded` by the twin that rounds as the kernel does. T is the type
+/// whose rounding `values` carry; it sets the floor: one ulp of the largest oracle value (for the RMS a sixteenth of
+/// the RMS's). Rows that nobody writes should hold NaN in all three: poison the kernel's output with NaN before the
+/// launch.
 template <class T>
 comparison compare(std::vector<double> const& values, std::vector<double> const& oracle,
                    std::vector<double> const& rounded) {

@@ -13,10 +13,10 @@
 
 namespace winnow {
 
-/// Inputs and outputs of attention. T is bf16 or fp16. All pointers are device pointers (host pointers for reference::).
+/// Inputs and outputs of attention. T is bf16 or fp16. Pointers are device pointers (for reference::, host).
 ///
-/// A row sees key j if the mask allows it and j is a sink, in its window, or in a block of its list; each key counts once
-/// (HiP, InfiniteHiP). With the default window everything is visible: dense attention.
+/// A row sees key j if the mask allows it and j is a sink, in its window, or in a block of its list; each key counts
+/// once (HiP, InfiniteHiP). With the default window everything is visible: dense attention.
 /// Query head h reads KV head h / (heads / kv_heads). Rows without a visible key give output 0 and lse -inf.
 template <class T>
 struct attend_params {

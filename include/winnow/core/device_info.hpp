@@ -1,4 +1,4 @@
-// What a plan needs to know of a device, as plain data: plans are made without CUDA. query_device() fills it from a GPU.
+// What a plan needs to know of a device, as plain data: plans are made without CUDA. query_device() fills it.
 #pragma once
 
 #include <cstdint>

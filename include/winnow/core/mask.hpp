@@ -1,4 +1,4 @@
-// Which keys a query row may see: causal or full mask, attention sinks, sliding window, and their split into disjoint parts.
+// Which keys a query row may see: causal or full mask, sinks, sliding window, and their split into disjoint parts.
 //
 // A row at position p with window W and S sinks sees, each key once:
 //   window  p - W < j <= p,    sinks  j < S and j <= p - W,    list  S <= j <= p - W and j in a selected block.

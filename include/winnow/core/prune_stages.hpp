@@ -1,6 +1,6 @@
 // Hierarchical top-k pruning as values: stages, scorers, presets, and the index arithmetic of chunks and query blocks.
 //
-// A stage scores chunks of keys against a block of queries and keeps the best; the next stage cuts those into smaller ones.
+// A stage scores chunks of keys against a block of queries and keeps the best; the next one cuts those smaller.
 #pragma once
 
 #include <cstdint>
@@ -113,8 +113,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t coarser_block(request_view const& r, s
     return (first / fine + m) * fine / coarse - first / coarse;
 }
 
-/// Stages to run at decode step `step` of a request: the first stage due and everything after it; earlier ones are taken
-/// from the cache. stage_count: nothing is due, the final list is reused. Step 0 runs everything.
+/// Stages to run at decode step `step` of a request: the first stage due and everything after it; earlier ones are
+/// taken from the cache. stage_count: nothing is due, the final list is reused. Step 0 runs everything.
 WINNOW_HOST_DEVICE constexpr std::int32_t first_stage_due(std::int32_t step, std::int32_t const* intervals,
                                                           std::int32_t stage_count) {
     if (step <= 0) return 0;

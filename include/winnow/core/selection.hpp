@@ -21,8 +21,8 @@ enum class sharing : std::int32_t {
 ///
 /// Block i covers keys [i * block_size, (i + 1) * block_size). A list is ascending, without duplicates, and holds
 /// counts(...) entries; what stands behind them is never read. Query blocks are aligned to absolute positions: a row at
-/// position p uses list p / query_block - first / query_block, where `first` is the position of the request's first row.
-/// So a request of n rows spans at most query_blocks_of(n, query_block) lists.
+/// position p uses list p / query_block - first / query_block, where `first` is the position of the request's first
+/// row. So a request of n rows spans at most query_blocks_of(n, query_block) lists.
 template <class Index>
 struct basic_selection {
     tensor_view<Index, 4> blocks = {};       ///< [batch, list head, query block, entry], last stride 1

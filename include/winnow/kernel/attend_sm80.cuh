@@ -1,4 +1,4 @@
-// Attention for sm_80 and newer: cp.async, ldmatrix and mma.sync; one thread block per tile of query rows and key split.
+// Attention for sm_80 and newer: cp.async, ldmatrix and mma.sync; a thread block per tile of rows and key split.
 //
 // One step: wait for keys | start values, scores | start the next keys, softmax | wait for values, accumulate.
 #pragma once
@@ -35,8 +35,8 @@ struct attend_bounds {
     static constexpr int min_blocks = attend_tile_of({HeadDim, Rows}).min_blocks;
 };
 
-/// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name an
-/// aggregate template argument in the host stub of a kernel.
+/// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name
+/// an aggregate template argument in the host stub of a kernel.
 template <class T, int HeadDim, attend_rows Rows>
 struct attend_storage {
     static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});

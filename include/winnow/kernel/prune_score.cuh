@@ -1,7 +1,7 @@
-// Scores the chunks of one pruning stage on tensor cores: gather the probes' keys, multiply, take the maximum over rows.
+// Scores the chunks of one pruning stage on tensor cores: gather the probes' keys, multiply, take maxima over rows.
 //
-// One block: 32 chunks (tree scorers, two probes each) or 64, one query block, one query head or KV group. Rounds of a tree
-// search are dependent, so several blocks share a multiprocessor to hide the loads.
+// One block: 32 chunks (tree scorers, two probes each) or 64, one query block, one query head or KV group. Rounds of a
+// tree search are dependent, so several blocks share a multiprocessor to hide the loads.
 #pragma once
 
 #include <cstdint>

@@ -13,8 +13,8 @@
 namespace winnow {
 
 /// Runs a plan with the one instance that serves `Problem`; errc::wrong_plan if the plan chose another.
-/// Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists) may change
-/// between replays within the plan's maxima. `slots` is sparse_decode's.
+/// Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists) may
+/// change between replays within the plan's maxima. `slots` is sparse_decode's.
 template <attend_problem Problem, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
               slot_index slots = {}) {

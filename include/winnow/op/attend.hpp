@@ -1,6 +1,6 @@
-// Softmax attention over sinks + sliding window + a list of key blocks; dense attention is the special case without limits.
+// Softmax attention over sinks + sliding window + a list of key blocks; without limits it is dense attention.
 //
-//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to row i.
+//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to i.
 #pragma once
 
 #include <cstddef>

@@ -10,8 +10,8 @@
 
 namespace winnow {
 
-/// Launches `kernel(argument)`. More than 48 KB of shared memory has to be asked for each time: the setting belongs to the
-/// current device's context, which a library cannot remember for its caller.
+/// Launches `kernel(argument)`. More than 48 KB of shared memory has to be asked for each time: the setting belongs to
+/// the current device's context, which a library cannot remember for its caller.
 template <class Argument>
 status launch_kernel(void (*kernel)(Argument), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                      Argument const& argument) {

@@ -1,6 +1,7 @@
-// Hierarchical top-k pruning: from queries and keys to a block selection, in stages that narrow down where attention goes.
+// Hierarchical top-k pruning: from queries and keys to a block selection, in stages that narrow where attention goes.
 //
-//   score(chunk) = max over rows of the query block (averaged in groups) and over the heads that share a list of q . k*,
+//   score(chunk) = max over rows of the query block (averaged in groups) and over the heads that share a list of q .
+// k*,
 //   with k* a representative key; each stage keeps its best chunks (ties: the smaller index), ascending.
 #pragma once
 

@@ -28,8 +28,9 @@ status launch(sparse_prefill_params<T> const& p, sparse_plan const& plan, worksp
     return p.dense_tail > 0 ? launch(tail_part(p), plan.tail, rest, stream) : status{};
 }
 
-/// One captured launch serves every refresh state: each request's blocks look up its step and do what is due. Afterwards
-/// the step of every slot that was used is one higher. Rows without a slot, or of length 0, give output 0 and lse -inf.
+/// One captured launch serves every refresh state: each request's blocks look up its step and do what is due.
+/// Afterwards the step of every slot that was used is one higher. Rows without a slot, or of length 0, give output 0
+/// and lse -inf.
 template <class T>
 status launch(sparse_decode_params<T> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream) {
     if (!plan) return plan.why;

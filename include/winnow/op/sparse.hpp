@@ -148,8 +148,8 @@ constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
             .soft_cap = p.soft_cap};
 }
 
-/// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first stage
-/// is due again.
+/// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first
+/// stage is due again.
 template <class T>
 constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
     return {

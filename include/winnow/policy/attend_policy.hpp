@@ -97,8 +97,8 @@ WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int
     return {first, larger(last - first, 0)};
 }
 
-/// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are covered.
-/// `shared_bytes` is what the device gives a block: parts with 99 KB take head_dim 256 in 16-row tiles.
+/// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are
+/// covered. `shared_bytes` is what the device gives a block: parts with 99 KB take head_dim 256 in 16-row tiles.
 template <class Index>
 constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_selection<Index> const& selection,
                                              attention_window window, std::int32_t tail,
@@ -127,7 +127,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
         s.head_groups = ceil_div(group, s.tile_heads);
         return static_cast<std::int64_t>(used) * group * 100 / (static_cast<std::int64_t>(capacity) * s.head_groups);
     };
-    // Rows that share keys decide: a 16-row tile for decode, 64 for short chunks, 128 where at least 80 % of it is used.
+    // Rows that share keys decide: 16 for decode, 64 for short chunks, 128 where 80 % of it is used.
     std::int64_t const shared_rows = static_cast<std::int64_t>(tokens) * packable;
     if (shared_rows <= 16 || attend_shared_bytes({shape.head_dim, attend_rows::medium}) > shared_bytes) {
         pack(attend_rows::decode);
@@ -139,9 +139,9 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     // Key splits serve short query chunks, which alone cannot fill a GPU. The size of a split depends on the plan's
     // maxima and never on the batch: a request's bits do not depend on its neighbours. At most 256 splits are merged.
     if (max_rows <= 64) {
-        // A tile's walk at most. Without a window's limit it is the context. With one: what a row sees, the positions that
-        // the tile's rows are apart, the list, which is walked whole even where it repeats sinks and window, and what
-        // rounding the three parts to granules adds.
+        // A tile's walk at most. Without a window's limit it is the context. With one: what a row sees, the positions
+        // that the tile's rows are apart, the list, which is walked whole even where it repeats sinks and window, and
+        // what rounding the three parts to granules adds.
         std::int64_t most = shape.max_keys;
         if (window.recent != whole_context) {
             most = smaller<std::int64_t>(most, std::int64_t{window.sinks} + window.recent) + s.tile_tokens +

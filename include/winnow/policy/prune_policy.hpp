@@ -23,8 +23,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(scorer s) {
     return walks_tree(s) ? prune_probes / 2 : prune_probes;
 }
 
-/// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes and
-/// the list, one head where each walks its own path or has its own list.
+/// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes
+/// and the list, one head where each walks its own path or has its own list.
 WINNOW_HOST_DEVICE constexpr std::int32_t heads_scored_together(prune_method const& m, std::int32_t group) {
     if (walks_tree(m.scorer)) return m.path == probe_path::per_kv_group ? group : 1;
     return m.sharing == sharing::per_head ? 1 : group;

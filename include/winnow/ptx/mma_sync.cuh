@@ -1,6 +1,7 @@
 // mma.sync m16n8k16 (sm_80): d += a b with 16-bit inputs and fp32 accumulators, one warp.
 //
-// Lane l, g = l / 4, q = l % 4: d[2h + e] is row g + 8h, column 2q + e. a[0..3]: rows g, g+8, g, g+8; columns 2q and 2q + 8.
+// Lane l, g = l / 4, q = l % 4: d[2h + e] is row g + 8h, column 2q + e.
+// a[0..3]: rows g, g+8, g, g+8; columns 2q and 2q + 8.
 #pragma once
 
 #include <cstdint>

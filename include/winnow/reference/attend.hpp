@@ -1,6 +1,6 @@
 // Attention in double precision by plain loops over every visible key: what the kernels are held against.
 //
-//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to row i.
+//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to i.
 #pragma once
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Hierarchical top-k pruning by plain loops in double: the lists that prune must find, and every stage's scores on the way.
+// Hierarchical top-k pruning by plain loops in double: the lists that prune must find, and every stage's scores.
 #pragma once
 
 #include <cstddef>

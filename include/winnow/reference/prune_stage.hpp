@@ -1,6 +1,6 @@
 // One pruning stage by the plain definition: candidates of a query block, their scores in double, and the ones kept.
 //
-//   score(chunk) = max over row groups and over the heads that share a list of q . k*, k* by the scorer; see prune_stages.hpp.
+//   score(chunk) = max over row groups and over the heads that share a list of q . k*, k* as in prune_stages.hpp.
 #pragma once
 
 #include <algorithm>

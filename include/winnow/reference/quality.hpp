@@ -128,7 +128,7 @@ double block_recall(attend_params<T> const& p, attention_map const& listable) {
     return wanted == 0 ? 1.0 : static_cast<double>(found) / static_cast<double>(wanted);
 }
 
-/// Measures how well the window, sinks and selection of `p` stand for dense attention. Neither reads nor writes p.output.
+/// Measures how well the window, sinks and selection of `p` stand for dense attention. p.output is not touched.
 template <class T>
 status measure(attend_params<T> const& p, attention_quality& quality, run_options const& options = {}) {
     if (auto s = check(p); !s) return s;

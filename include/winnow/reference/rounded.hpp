@@ -1,4 +1,4 @@
-// Attention rounded as the kernels round, and otherwise plain: its distance from the oracle says how far a kernel may be.
+// Attention rounded as the kernels round, and otherwise plain: its distance from the oracle bounds a kernel's.
 //
 //   s = fp32 dot products,  p = exp2((s - max) c),  sum in fp32 of p,  output = T( sum_j T(p_j) values_j / sum ).
 #pragma once

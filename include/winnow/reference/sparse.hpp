@@ -74,8 +74,8 @@ void refresh_slot(sparse_decode_params<T> const& p, std::int32_t b, std::int32_t
         }
 }
 
-/// Computes `p` on host pointers: checks it, refreshes what is due in p.cache, writes p.output and p.lse, and counts one
-/// step in every slot that was used. Padded rows give 0 and -inf, and touch no slot.
+/// Computes `p` on host pointers: checks it, refreshes what is due in p.cache, writes p.output and p.lse, and counts
+/// one step in every slot that was used. Padded rows give 0 and -inf, and touch no slot.
 template <class T>
 status sparse_decode(sparse_decode_params<T> const& p, attend_result* exact = nullptr, run_options const& options = {},
                      prune_rounding rounding = {}) {

@@ -1,5 +1,5 @@
-// The rows of an attention call and the keys each one sees, by the plain definition: allowed by the mask, and a sink, in
-// the window, or in a listed block.
+// The rows of an attention call and the keys each one sees, by the plain definition: allowed by the mask, and a sink,
+// in the window, or in a listed block.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Walks the keys of a tile: sinks, listed blocks and window as one sequence of 8-key granules, located, fetched, masked.
+// Walks the keys of a tile: sinks, listed blocks and window as one sequence of 8-key granules.
 #pragma once
 
 #include <cstdint>
@@ -136,7 +136,7 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     if (t % 32 == 0 && masked) out.masked[t / 32] = true;
 }
 
-/// Starts the copies of one step's rows into a swizzled tile. All threads of the block call. `token_stride` in elements.
+/// Starts the copies of one step's rows into a swizzled tile. All threads call. `token_stride` in elements.
 template <int Keys, int HeadDim, int Threads, class T>
 WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t token_stride, key_step<Keys> const& step,
                               std::int64_t row_offsets::*which) {

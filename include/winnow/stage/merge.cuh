@@ -21,8 +21,8 @@ struct merge_storage {
     float maximum[merge_warps];
 };
 
-/// `lse(i)` is part i's LSE in base 2, `output(i, c)` its channel c, `store(c, value)` takes the merged channel. A part with
-/// lse -inf is not read. Returns the merged LSE (base 2) to every thread.
+/// `lse(i)` is part i's LSE in base 2, `output(i, c)` its channel c, `store(c, value)` takes the merged channel. A part
+/// with lse -inf is not read. Returns the merged LSE (base 2) to every thread.
 template <int MaxChannels, class Lse, class Output, class Store>
 WINNOW_DEVICE float merge_parts(merge_storage<MaxChannels>& shared, int parts, int channels, Lse lse, Output output,
                                 Store store) {

@@ -13,8 +13,8 @@
 
 namespace winnow {
 
-/// Hides where a value came from, so that the compiler derives addresses anew in every step of a loop instead of holding
-/// two dozen of them in registers that the accumulators need.
+/// Hides where a value came from, so that the compiler derives addresses anew in every step of a loop instead of
+/// holding two dozen of them in registers that the accumulators need.
 WINNOW_DEVICE std::uint32_t opaque(std::uint32_t x) {
     asm volatile("" : "+r"(x));
     return x;

@@ -25,9 +25,9 @@ WINNOW_DEVICE float row_sum(float x) {
     return x + __shfl_xor_sync(~0u, x, 2);
 }
 
-/// Turns scores into probabilities in place and rescales the output. `c` = scale * log2(e) > 0; scores of -inf are hidden.
-/// `sum[0]` and `sum[Stride]` are this lane's part of the two rows' sums, in shared memory: they are touched once a step,
-/// and the 128-row tile has no registers left for them (ptxas spilled them to local memory).
+/// Turns scores into probabilities in place and rescales the output. `c` = scale * log2(e) > 0; scores of -inf are
+/// hidden. `sum[0]` and `sum[Stride]` are this lane's part of the two rows' sums, in shared memory: they are touched
+/// once a step, and the 128-row tile has no registers left for them (ptxas spilled them to local memory).
 template <int Stride, int Tiles, int OutputTiles>
 WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[Tiles][4],
                                 float (&output)[OutputTiles][4], float c) {

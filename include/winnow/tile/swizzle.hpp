@@ -1,6 +1,7 @@
-// Where a row-major tile of 16-bit elements lies in shared memory so that ldmatrix and row copies are free of conflicts.
+// Where a row-major tile of 16-bit elements lies in shared memory so that ldmatrix and row copies do not conflict.
 //
-// Rows of D elements; the 16-byte chunk index is XORed with the row's low three bits, so 8 rows of one column hit 8 banks groups.
+// Rows of D elements; the 16-byte chunk index is XORed with the row's low three bits, so 8 rows of one column hit
+// 8 bank groups.
 #pragma once
 
 #include <cstdint>
