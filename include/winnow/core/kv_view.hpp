@@ -91,8 +91,9 @@ WINNOW_HOST_DEVICE constexpr request_view request_of(batch_shape const& shape, q
     } else if (kv.layout == kv_layout::ragged) {
         r.keys = kv.start[b + 1] - kv.start[b];
     } else if (kv.layout == kv_layout::page_list) {
-        std::int32_t const count = kv.start[b + 1] - kv.start[b];
-        r.keys = count <= 0 ? 0 : (count - 1) * page_size + kv.last_page_length[b];
+        std::int64_t const pages = std::int64_t{kv.start[b + 1]} - kv.start[b];
+        std::int64_t const keys = pages <= 0 ? 0 : (pages - 1) * page_size + kv.last_page_length[b];
+        r.keys = static_cast<std::int32_t>(smaller<std::int64_t>(keys, shape.max_keys));
     }
     // A length never reaches past the rows or pages that its request owns.
     if (kv.layout == kv_layout::ragged) {
