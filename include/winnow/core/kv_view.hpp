@@ -101,8 +101,9 @@ WINNOW_HOST_DEVICE constexpr request_view request_of(batch_shape const& shape, q
     } else if (kv.layout == kv_layout::page_list) {
         r.keys = static_cast<std::int32_t>(
             smaller<std::int64_t>(r.keys, std::int64_t{kv.start[b + 1] - kv.start[b]} * page_size));
-    } else if (kv.layout == kv_layout::block_table && shape.batch > 1) {
-        r.keys = static_cast<std::int32_t>(smaller<std::int64_t>(r.keys, kv.table_stride * page_size));
+    } else if (kv.layout == kv_layout::block_table && kv.table_stride > 0) {
+        std::int64_t const pages = smaller<std::int64_t>(kv.table_stride, shape.max_keys);
+        r.keys = static_cast<std::int32_t>(smaller<std::int64_t>(r.keys, pages * page_size));
     }
     r.queries = smaller(larger(r.queries, 0), shape.max_queries);
     r.keys = smaller(larger(r.keys, 0), shape.max_keys);

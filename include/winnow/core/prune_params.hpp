@@ -27,9 +27,9 @@ struct prune_params {
     query_index rows = {};              ///< ragged queries
     prune_method method = hip_3k;       ///< stages, scorer, sharing, window
     block_selection_buffer selection =
-        {};  ///< out: [batch, list head, query block, entry] and counts; see selection_shape
-    attention_mask mask = causal{};
-    std::int32_t lookahead = 0;  ///< decode steps a list must stay complete for; see eligible_end
+        {};  ///< out: [batch, list head, query block, entry] and counts; see selection_extents_of
+    attention_mask mask = causal{};  ///< causal or full, with the position of row 0
+    std::int32_t lookahead = 0;      ///< decode steps a list must stay complete for; see eligible_end
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };

@@ -30,10 +30,11 @@ enum class probe_path : std::int32_t {
 
 /// One stage of the pipeline.
 struct prune_stage {
-    std::int32_t query_block;   ///< query rows that share a list; aligned to absolute positions
+    std::int32_t query_block;   ///< query rows that share a list, 1 to 128, aligned to absolute positions; divides the
+                                ///< stage before's
     std::int32_t query_stride;  ///< consecutive rows averaged before scoring; divides query_block
-    std::int32_t chunk;         ///< keys per chunk
-    std::int32_t keep;          ///< chunks kept
+    std::int32_t chunk;         ///< keys per chunk: a power of two up to 65536, smaller than the stage before's
+    std::int32_t keep;          ///< chunks kept, 1 to 65536
 };
 
 inline constexpr int max_prune_stages = 8;
@@ -41,13 +42,18 @@ inline constexpr int max_prune_stages = 8;
 /// A pruning method: stages from coarse to fine and what they share. The last stage's chunks are the selected blocks.
 struct prune_method {
     prune_stage stages[max_prune_stages] = {};
-    std::int32_t stage_count = 0;
-    attention_window window = {};  ///< sinks and recent keys, which pruning leaves to attention
-    winnow::scorer scorer = winnow::scorer::tree_probe;
-    probe_path path = probe_path::per_head;
-    winnow::sharing sharing = winnow::sharing::per_batch;
+    std::int32_t stage_count = 0;  ///< stages in use, 1 to max_prune_stages
+    attention_window window =
+        {};  ///< sinks and recent keys, which pruning leaves to attention; sinks are a multiple of
+             ///< the last chunk
+    winnow::scorer scorer = winnow::scorer::tree_probe;    ///< how a chunk is represented
+    probe_path path = probe_path::per_head;                ///< which heads walk a tree search together
+    winnow::sharing sharing = winnow::sharing::per_batch;  ///< which query heads share a list
 
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr prune_stage const& last() const { return stages[stage_count - 1]; }
+    /// The stage whose chunks are selected; of a method that check refuses, the first.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr prune_stage const& last() const {
+        return stages[stage_count > 1 && stage_count <= max_prune_stages ? stage_count - 1 : 0];
+    }
     /// Keys that a list can hold.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t budget() const { return last().keep * last().chunk; }
 };

@@ -25,11 +25,13 @@ struct slot_index {
 /// The caller owns the memory. A slot belongs to one running request: when a request enters a slot, or its sequence is
 /// truncated, forked or replaced, the caller sets step[slot] = 0 (a device write) and every stage runs afresh.
 struct stage_cache {
-    std::int32_t* step = nullptr;        ///< [slots] decode steps since the slot was reset; sparse_decode adds 1
-    std::int32_t* lists = nullptr;       ///< stage_cache_entries(...) int32, uninitialised
-    std::int32_t const* slot = nullptr;  ///< [batch] slot of each request; -1 marks a padded row. Null: slot = row
-    std::int32_t slots = 0;
-    refresh_intervals intervals = refresh_default;
+    std::int32_t* step = nullptr;   ///< [slots] decode steps since the slot was reset; sparse_decode adds 1
+    std::int32_t* lists = nullptr;  ///< stage_cache_entries(...) int32, uninitialised
+    std::int32_t const* slot =
+        nullptr;  ///< [batch] slot of each request; a row outside [0, slots) is padding (-1 by custom). Null:
+                  ///< slot = row
+    std::int32_t slots = 0;                         ///< requests that the cache holds lists for
+    refresh_intervals intervals = refresh_default;  ///< steps between two refreshes of each stage
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr slot_index index() const { return {slot, slots}; }
 };
@@ -41,6 +43,7 @@ struct stage_region {
     std::int64_t lists;
 };
 
+/// Region of `stage`; `rows` lists per list head are kept (the slots at decode).
 WINNOW_HOST_DEVICE constexpr stage_region stage_region_of(prune_method const& method, std::int32_t list_heads,
                                                           std::int32_t rows, std::int32_t stage) {
     std::int64_t offset = 0;

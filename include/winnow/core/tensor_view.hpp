@@ -31,10 +31,17 @@ struct tensor_view {
         return data[offset(index...)];
     }
 
+    /// Number of elements; the product of the extents must fit int64.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t size() const {
         std::int64_t n = 1;
         for (auto const e : extent) n *= e;
         return n;
+    }
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool has_elements() const {
+        for (auto const e : extent)
+            if (e <= 0) return false;
+        return true;
     }
 
     /// A view of mutable elements serves where a view of const elements is asked for.

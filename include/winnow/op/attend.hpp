@@ -51,11 +51,15 @@ constexpr status check(attend_params<T> const& p) {
             return fail(errc::bad_extent, "output.extent", "must equal queries.extent", p.output.extent[axis]);
     }
     if (auto s = check_channels<T const>(p.output, "output.data", "output.stride[3]", "output.stride"); !s) return s;
+    if (auto s = check_distinct(p.output, "output.stride"); !s) return s;
     if (!p.lse.empty()) {
         for (int axis = 0; axis < 3; ++axis)
             if (p.lse.values.extent[axis] != p.queries.extent[axis])
                 return fail(errc::bad_extent, "lse.values.extent", "must equal the first three of queries",
                             p.lse.values.extent[axis]);
+        if (auto s = check_pointer(p.lse.values.data, true, "lse.values.data"); !s) return s;
+        if (auto s = check_distinct(p.lse.values, "lse.values.stride"); !s) return s;
+        if (auto s = check_enum(p.lse.base, lse_base::two, "lse.base"); !s) return s;
     }
     constexpr float finite = std::numeric_limits<float>::max();
     if (!(p.scale > 0 && p.scale <= finite))
@@ -63,8 +67,15 @@ constexpr status check(attend_params<T> const& p) {
     if (!(p.soft_cap >= 0 && p.soft_cap <= finite))
         return fail(errc::out_of_range, "soft_cap", "must be >= 0 and finite", reported(p.soft_cap));
     if (auto s = check_window(p.window, p.mask, p.shape().max_queries); !s) return s;
+    if (auto s = check_enum(p.range, row_range::tail_only, "range"); !s) return s;
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
-    return p.selection.empty() ? status{} : check_selection(p.selection, p.shape());
+    if (p.range == row_range::all && p.tail > 0)
+        return fail(errc::out_of_range, "tail", "must be 0 where range is all", p.tail);
+    if (p.range == row_range::tail_only && p.tail == 0)
+        return fail(errc::out_of_range, "tail", "must be >= 1 where range is tail_only", p.tail);
+    bool const listed =
+        !p.selection.empty() || p.selection.blocks.data != nullptr || p.selection.counts.data != nullptr;
+    return listed ? check_selection(p.selection, p.shape()) : status{};
 }
 
 /// Tiles, splits and workspace of valid params. Reads extents only, so pointers may still be missing.

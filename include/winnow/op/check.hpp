@@ -23,17 +23,46 @@ inline constexpr std::int64_t max_tokens = (std::int64_t{1} << 31) - (std::int64
 /// Limit of query rows that share a list: a position and a block beyond it still fit int32.
 inline constexpr std::int64_t max_query_block = std::int64_t{1} << 20;
 
-/// A float as the value of a status: without its fraction, at most +-2^31, NaN as 0.
+/// A float as the value of a status: rounded away from 0, at most +-2^31, NaN as 0.
 constexpr std::int64_t reported(float x) {
     constexpr float most = 2147483648.0f;
-    return x != x ? 0 : static_cast<std::int64_t>(smaller(larger(x, -most), most));
+    if (x != x) return 0;
+    float const bounded = smaller(larger(x, -most), most);
+    auto const whole = static_cast<std::int64_t>(bounded);
+    return static_cast<float>(whole) == bounded ? whole : whole + (x > 0 ? 1 : -1);
+}
+
+/// A value of an enumeration whose enumerators run from 0 to `last`; bindings pass integers through casts.
+template <class Enum>
+constexpr status check_enum(Enum value, Enum last, char const* field) {
+    auto const found = static_cast<std::int64_t>(value);
+    bool const known = found >= 0 && found <= static_cast<std::int64_t>(last);
+    return known ? status{} : fail(errc::out_of_range, field, "must be one of the enumerators", found);
+}
+
+/// A pointer whose elements are read or written one at a time; `needed`: it must not be null.
+template <class T>
+constexpr status check_pointer(T const* data, bool needed, char const* field) {
+    if (data == nullptr) return needed ? fail(errc::null_pointer, field, "must not be null", 0) : status{};
+    if (std::is_constant_evaluated()) return {};
+    auto const beyond = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % alignof(T));
+    return beyond == 0 ? status{} : fail(errc::misaligned, field, "must be aligned to its element", beyond);
+}
+
+/// A tensor that is written: no two indices of an axis may name the same element.
+template <class T, int Rank>
+constexpr status check_distinct(tensor_view<T, Rank> const& view, char const* field) {
+    for (int axis = 0; axis < Rank; ++axis)
+        if (view.extent[axis] > 1 && view.stride[axis] == 0)
+            return fail(errc::bad_stride, field, "must not be 0: the tensor is written", 0);
+    return {};
 }
 
 /// A tensor whose channels are read 16 bytes at a time: pointer and every stride aligned, channels adjacent.
 template <class T>
 constexpr status check_channels(tensor_view<T, 4> const& view, char const* data, char const* last, char const* others) {
-    bool const empty = view.extent[0] == 0 || view.extent[1] == 0 || view.extent[2] == 0;
-    if (view.data == nullptr && !empty) return fail(errc::null_pointer, data, "must not be null", 0);
+    if (!view.has_elements()) return {};
+    if (view.data == nullptr) return fail(errc::null_pointer, data, "must not be null", 0);
     if (view.stride[3] != 1) return fail(errc::bad_stride, last, "must be 1", view.stride[3]);
     std::int64_t const step = 16 / static_cast<std::int64_t>(sizeof(T));
     for (int axis = 0; axis < 3; ++axis)
@@ -64,18 +93,24 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
     if (queries.extent[2] < 1 || queries.extent[2] % keys.extent[2] != 0)
         return fail(errc::bad_extent, "queries.extent[2]", "heads must be a positive multiple of kv_heads",
                     queries.extent[2]);
+    if (queries.extent[2] > 65535)
+        return fail(errc::unsupported, "queries.extent[2]", "heads must be <= 65535", queries.extent[2]);
     if (auto s = check_channels(queries, "queries.data", "queries.stride[3]", "queries.stride"); !s) return s;
     if (auto s = check_channels(keys, "keys.data", "keys.stride[3]", "keys.stride"); !s) return s;
 
+    if (rows.start == nullptr && (rows.batch != 0 || rows.max_length != 0))
+        return fail(errc::null_pointer, "rows.start", "ragged rows need it", 0);
     if (rows.start != nullptr) {
         if (queries.extent[0] != 1)
             return fail(errc::bad_extent, "queries.extent[0]", "must be 1 for ragged rows", queries.extent[0]);
-        if (rows.batch < 0) return fail(errc::bad_extent, "rows.batch", "must be >= 0", rows.batch);
+        if (rows.batch < smaller<std::int64_t>(queries.extent[1], 1))
+            return fail(errc::bad_extent, "rows.batch", "must be >= 1 where there are rows", rows.batch);
         if (rows.max_length < smaller<std::int64_t>(queries.extent[1], 1) || rows.max_length > queries.extent[1])
             return fail(errc::out_of_range, "rows.max_length", "must lie in [1, queries.extent[1]]", rows.max_length);
     }
     std::int64_t const batch = rows.start != nullptr ? rows.batch : queries.extent[0];
     if (batch > 65535) return fail(errc::unsupported, "batch", "must be <= 65535", batch);
+    if (auto s = check_enum(kv.layout, kv_layout::page_list, "kv.layout"); !s) return s;
     if (kv.max_length < 0 || kv.max_length > max_tokens)
         return fail(errc::out_of_range, "kv.max_length", "must lie in [0, max_tokens]", kv.max_length);
     // A forgotten bound would clamp every length to 0.
@@ -83,6 +118,8 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
         return fail(errc::out_of_range, "kv.max_length", "must be >= 1 for ragged and paged keys", 0);
     switch (kv.layout) {
     case kv_layout::contiguous:
+        if (kv.start != nullptr || kv.pages != nullptr)
+            return fail(errc::unsupported, "kv.layout", "contiguous keys take neither kv.start nor kv.pages", 0);
         if (keys.extent[0] != batch)
             return fail(errc::bad_extent, "keys.extent[0]", "must equal the batch", keys.extent[0]);
         if (kv.max_length > keys.extent[1])
@@ -101,8 +138,9 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
             return fail(errc::null_pointer, "kv.length", "a block table needs it", 0);
         if (keys.extent[1] < 1)
             return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
-        if (kv.table_stride < 0 || (batch > 1 && kv.table_stride * keys.extent[1] < kv.max_length))
-            return fail(errc::out_of_range, "kv.table_stride", "must hold max_length / page size entries",
+        if (kv.table_stride < 0 || ((batch > 1 || kv.table_stride > 0) &&
+                                    kv.table_stride < ceil_div<std::int64_t>(kv.max_length, keys.extent[1])))
+            return fail(errc::out_of_range, "kv.table_stride", "must be >= ceil(kv.max_length / page size)",
                         kv.table_stride);
         break;
     case kv_layout::page_list:
@@ -114,12 +152,18 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
             return fail(errc::bad_extent, "keys.extent[1]", "page size must be >= 1", keys.extent[1]);
         break;
     }
-    return {};
+    if (auto s = check_pointer(rows.start, false, "rows.start"); !s) return s;
+    if (auto s = check_pointer(kv.length, false, "kv.length"); !s) return s;
+    if (auto s = check_pointer(kv.start, false, "kv.start"); !s) return s;
+    if (auto s = check_pointer(kv.pages, false, "kv.pages"); !s) return s;
+    return check_pointer(kv.last_page_length, false, "kv.last_page_length");
 }
 
+/// Sinks, window and mask; positions of `max_queries` rows must fit.
 constexpr status check_window(attention_window const& window, attention_mask const& mask, std::int32_t max_queries) {
     if (window.sinks < 0) return fail(errc::out_of_range, "window.sinks", "must be >= 0", window.sinks);
     if (window.recent < 0) return fail(errc::out_of_range, "window.recent", "must be >= 0", window.recent);
+    if (auto s = check_enum(mask.kind, mask_kind::full, "mask.kind"); !s) return s;
     if (mask.offset != end_aligned && (mask.offset < 0 || mask.offset > max_tokens - max_queries))
         return fail(errc::out_of_range, "mask.offset", "must lie in [0, max_tokens - rows] or be end_aligned",
                     mask.offset);
@@ -129,7 +173,7 @@ constexpr status check_window(attention_window const& window, attention_mask con
 /// Geometry of a selection; its contents are checked by check_contents (host) or launch_contents_check (device).
 template <class Index>
 constexpr status check_selection(basic_selection<Index> const& s, batch_shape const& shape) {
-    std::int64_t const size = s.block_size;
+    std::int64_t const size = s.block_size;  // 0 with lists is a forgotten field
     if (size != 8 && size != 16 && size != 32 && size != 64 && size != 128)
         return fail(errc::unsupported, "selection.block_size", "must be 8, 16, 32, 64 or 128", size);
     if (s.query_block < 1 || s.query_block > max_query_block)
@@ -147,15 +191,13 @@ constexpr status check_selection(basic_selection<Index> const& s, batch_shape co
                     s.blocks.extent[3]);
     if (s.blocks.stride[3] != 1 && s.blocks.extent[3] > 1)
         return fail(errc::bad_stride, "selection.blocks.stride[3]", "must be 1", s.blocks.stride[3]);
-    if (s.blocks.data == nullptr && s.blocks.size() > 0)
-        return fail(errc::null_pointer, "selection.blocks.data", "must not be null", 0);
-    if (s.counts.data == nullptr && s.counts.size() > 0)
-        return fail(errc::null_pointer, "selection.counts.data", "must not be null", 0);
     for (int axis = 0; axis < 3; ++axis)
         if (s.counts.extent[axis] != s.blocks.extent[axis])
             return fail(errc::bad_extent, "selection.counts.extent", "must equal the first three of blocks",
                         s.counts.extent[axis]);
-    return {};
+    if (auto r = check_pointer(s.blocks.data, s.blocks.has_elements(), "selection.blocks.data"); !r) return r;
+    if (auto r = check_pointer(s.counts.data, s.counts.has_elements(), "selection.counts.data"); !r) return r;
+    return check_pointer(s.list_row, false, "selection.list_row");
 }
 
 /// Workspace handed to a launch against what its plan asked for.
@@ -188,11 +230,16 @@ constexpr status check_list(std::int32_t const* list, std::int32_t count, std::i
 /// Contents of a whole selection whose pointers are host pointers; every list against a context of `keys` keys.
 template <class Index>
 constexpr status check_contents(basic_selection<Index> const& s, std::int32_t keys) {
+    if (s.block_size < 1)
+        return fail(errc::unsupported, "selection.block_size", "must be 8, 16, 32, 64 or 128", s.block_size);
+    if (auto r = check_pointer(s.blocks.data, s.blocks.has_elements(), "selection.blocks.data"); !r) return r;
+    if (auto r = check_pointer(s.counts.data, s.counts.has_elements(), "selection.counts.data"); !r) return r;
+    auto const blocks = static_cast<std::int32_t>(ceil_div<std::int64_t>(larger(keys, 0), s.block_size));
     for (std::int64_t row = 0; row < s.blocks.extent[0]; ++row)
         for (std::int64_t head = 0; head < s.blocks.extent[1]; ++head)
             for (std::int64_t block = 0; block < s.blocks.extent[2]; ++block)
                 if (auto r = check_list(s.blocks.data + s.blocks.offset(row, head, block), s.counts(row, head, block),
-                                        s.capacity(), ceil_div(keys, s.block_size));
+                                        s.capacity(), blocks);
                     !r)
                     return r;
     return {};

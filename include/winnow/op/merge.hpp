@@ -12,15 +12,18 @@
 #include "winnow/core/status.hpp"
 #include "winnow/core/tensor_view.hpp"
 #include "winnow/core/workspace.hpp"
+#include "winnow/op/check.hpp"
 
 namespace winnow {
 
+/// Outcome of planning: nothing but a status.
 struct merge_plan {
     status why;
     std::size_t workspace_bytes = 0;  ///< always 0
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
 };
 
+/// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(merge_params<T> const& p) {
     if (p.outputs.extent[0] < 1)
@@ -35,19 +38,24 @@ constexpr status check(merge_params<T> const& p) {
             return fail(errc::bad_extent, "output.extent", "must equal the last three of outputs",
                         p.output.extent[axis]);
     }
+    if (p.outputs.extent[2] > 65535)
+        return fail(errc::unsupported, "outputs.extent[2]", "heads must be <= 65535", p.outputs.extent[2]);
     if (p.outputs.extent[3] < 1 || p.outputs.extent[3] > 1024)
         return fail(errc::unsupported, "outputs.extent[3]", "channels must lie in [1, 1024]", p.outputs.extent[3]);
     if (p.outputs.stride[3] != 1) return fail(errc::bad_stride, "outputs.stride[3]", "must be 1", p.outputs.stride[3]);
     if (p.output.stride[2] != 1) return fail(errc::bad_stride, "output.stride[2]", "must be 1", p.output.stride[2]);
-    if (p.output.size() == 0) return {};
-    if (p.outputs.data == nullptr) return fail(errc::null_pointer, "outputs.data", "must not be null", 0);
-    if (p.lses.data == nullptr) return fail(errc::null_pointer, "lses.data", "must not be null", 0);
-    if (p.output.data == nullptr) return fail(errc::null_pointer, "output.data", "must not be null", 0);
-    if (p.lse.data != nullptr)
-        for (int axis = 0; axis < 2; ++axis)
-            if (p.lse.extent[axis] != p.output.extent[axis])
-                return fail(errc::bad_extent, "lse.extent", "must equal the first two of output", p.lse.extent[axis]);
-    return {};
+    if (auto s = check_enum(p.base, lse_base::two, "base"); !s) return s;
+    if (!p.output.has_elements()) return {};
+    if (auto s = check_pointer(p.outputs.data, true, "outputs.data"); !s) return s;
+    if (auto s = check_pointer(p.lses.data, true, "lses.data"); !s) return s;
+    if (auto s = check_pointer(p.output.data, true, "output.data"); !s) return s;
+    if (auto s = check_distinct(p.output, "output.stride"); !s) return s;
+    if (p.lse.data == nullptr) return {};
+    for (int axis = 0; axis < 2; ++axis)
+        if (p.lse.extent[axis] != p.output.extent[axis])
+            return fail(errc::bad_extent, "lse.extent", "must equal the first two of output", p.lse.extent[axis]);
+    if (auto s = check_pointer(p.lse.data, true, "lse.data"); !s) return s;
+    return check_distinct(p.lse, "lse.stride");
 }
 
 /// Merging needs no workspace; the plan carries the check's verdict, as every operator's does.

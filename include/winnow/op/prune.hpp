@@ -1,7 +1,6 @@
 // Hierarchical top-k pruning: from queries and keys to a block selection, in stages that narrow where attention goes.
 //
-//   score(chunk) = max over rows of the query block (averaged in groups) and over the heads that share a list of q .
-// k*,
+//   score(chunk) = max of q . k* over the rows of the query block (averaged in groups) and the heads that share a list,
 //   with k* a representative key; each stage keeps its best chunks (ties: the smaller index), ascending.
 #pragma once
 
@@ -33,9 +32,11 @@ struct selection_extents {
     }
 };
 
+/// What `m` writes for `s`. A method whose last stage has no query block has no lists, and check says so.
 constexpr selection_extents selection_extents_of(prune_method const& m, batch_shape const& s) {
+    std::int32_t const rows = m.last().query_block > 0 ? s.max_queries : 0;
     return {s.batch, list_heads_of(m.sharing, s.heads, s.kv_heads),
-            query_blocks_of(s.max_queries, m.last().query_block), m.last().keep};
+            query_blocks_of(rows, larger(m.last().query_block, 1)), m.last().keep};
 }
 
 /// Packed selection over caller's memory: `blocks` holds list_count() * capacity entries, `counts` list_count().
@@ -70,11 +71,17 @@ constexpr status check(prune_method const& m) {
             return fail(errc::out_of_range, "method.stages.query_block", "must divide the stage before",
                         stage.query_block);
         if (i > 0 && (m.stages[i - 1].chunk % stage.chunk != 0 || m.stages[i - 1].chunk == stage.chunk))
-            return fail(errc::out_of_range, "method.stages.chunk", "must divide the stage before", stage.chunk);
+            return fail(errc::out_of_range, "method.stages.chunk", "must divide the stage before and be smaller",
+                        stage.chunk);
     }
     std::int32_t const block = m.last().chunk;
     if (block < 8 || block > 128)
         return fail(errc::unsupported, "method.stages.chunk", "the last stage's must be 8, 16, 32, 64 or 128", block);
+    if (auto s = check_enum(m.scorer, scorer::mean_key, "method.scorer"); !s) return s;
+    if (auto s = check_enum(m.path, probe_path::per_kv_group, "method.path"); !s) return s;
+    if (auto s = check_enum(m.sharing, sharing::per_head, "method.sharing"); !s) return s;
+    if (m.window.sinks < 0) return fail(errc::out_of_range, "method.window.sinks", "must be >= 0", m.window.sinks);
+    if (m.window.recent < 0) return fail(errc::out_of_range, "method.window.recent", "must be >= 0", m.window.recent);
     if (m.window.sinks % block != 0)
         return fail(errc::out_of_range, "method.window.sinks", "must be a multiple of the last chunk", m.window.sinks);
     return {};
@@ -103,6 +110,17 @@ struct prune_plan {
 /// Bytes of scores that a slab may take; a slab has at least one query block of the first stage.
 inline constexpr std::size_t prune_slab_bytes = std::size_t{48} << 20;
 
+/// Lists of all stages are counted in int32: rows of lists (requests or slots, times list heads) times the finest query
+/// blocks in one of the first stage.
+constexpr status check_list_rows(prune_method const& m, batch_shape const& shape, std::int64_t requests,
+                                 char const* field) {
+    std::int64_t const lists = requests * list_heads_of(m.sharing, shape.heads, shape.kv_heads);
+    std::int64_t const rows = lists * (m.stages[0].query_block / m.last().query_block);
+    constexpr std::int64_t most = (std::int64_t{1} << 31) - 1;
+    return rows <= most ? status{} : fail(errc::unsupported, field, "times list heads must be < 2^31", requests);
+}
+
+/// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(prune_params<T> const& p) {
     if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
@@ -110,6 +128,7 @@ constexpr status check(prune_params<T> const& p) {
     if (auto s = check_window(p.method.window, p.mask, p.shape().max_queries); !s) return s;
     if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
     auto const shape = p.shape();
+    if (auto s = check_list_rows(p.method, shape, shape.batch, "batch"); !s) return s;
     auto const extents = selection_extents_of(p.method, shape);
     if (auto s = check_selection(p.selection, shape); !s) return s;
     if (p.selection.list_row != nullptr)
@@ -125,7 +144,8 @@ constexpr status check(prune_params<T> const& p) {
     if (p.selection.capacity() < extents.capacity)
         return fail(errc::bad_extent, "selection.blocks.extent[3]", "must hold the last stage's keep",
                     p.selection.capacity());
-    return {};
+    if (auto s = check_distinct(p.selection.blocks, "selection.blocks.stride"); !s) return s;
+    return check_distinct(p.selection.counts, "selection.counts.stride");
 }
 
 /// Most candidates that one query block can have in a stage: bounds the scores' row.
@@ -164,6 +184,7 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
     return result;
 }
 
+/// Cuts the query blocks into slabs and counts the workspace. Pure host arithmetic: no CUDA call, no tensor is read.
 template <class T>
 constexpr prune_plan plan(prune_params<T> const& p, device_info const& device) {
     prune_plan result;

@@ -64,7 +64,8 @@ struct sparse_plan {
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launches.
     [[nodiscard]] constexpr bool same_layout(sparse_plan const& o) const {
-        return workspace_bytes == o.workspace_bytes && scratch == o.scratch && prune.same_layout(o.prune) &&
+        return workspace_bytes == o.workspace_bytes && selection_blocks == o.selection_blocks &&
+               selection_counts == o.selection_counts && scratch == o.scratch && prune.same_layout(o.prune) &&
                attend.same_layout(o.attend) && tail.same_layout(o.tail);
     }
 };
@@ -91,20 +92,13 @@ constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_
 /// The dense rows at the end of each request.
 template <class T>
 constexpr attend_params<T> tail_part(sparse_prefill_params<T> const& p) {
-    return {.queries = p.queries,
-            .keys = p.keys,
-            .values = p.values,
-            .kv = p.kv,
-            .rows = p.rows,
-            .output = p.output,
-            .lse = p.lse,
-            .scale = p.scale,
-            .soft_cap = p.soft_cap,
-            .mask = p.mask,
-            .range = row_range::tail_only,
-            .tail = p.dense_tail};
+    attend_params<T> part = attend_part(p, {});
+    part.window = {};
+    part.range = row_range::tail_only;
+    return part;
 }
 
+/// The pruning half of a prefill; the selection's memory is filled in by launch.
 template <class T>
 constexpr prune_params<T> prune_part(sparse_prefill_params<T> const& p, block_selection_buffer const& selection) {
     return {.queries = p.queries,
@@ -134,6 +128,7 @@ constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
     return s;
 }
 
+/// The attention half of a decode step.
 template <class T>
 constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
     return {.queries = p.queries,
@@ -156,14 +151,17 @@ constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
         .queries = p.queries, .keys = p.keys, .kv = p.kv, .method = p.method, .lookahead = p.cache.intervals.steps[0]};
 }
 
+/// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(sparse_prefill_params<T> const& p) {
     if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
     if (auto s = check(p.method); !s) return s;
+    if (auto s = check_list_rows(p.method, p.shape(), p.shape().batch, "batch"); !s) return s;
     if (p.dense_tail < 0) return fail(errc::out_of_range, "dense_tail", "must be >= 0", p.dense_tail);
     return check(attend_part(p, {}));
 }
 
+/// The same for a decode step.
 template <class T>
 constexpr status check(sparse_decode_params<T> const& p) {
     if (auto s = check_queries_and_keys(p.queries, {}, p.keys, p.kv); !s) return s;
@@ -171,11 +169,13 @@ constexpr status check(sparse_decode_params<T> const& p) {
     auto const shape = p.shape();
     if (shape.max_queries != 1)
         return fail(errc::unsupported, "queries.extent[1]", "decode takes one token per request", shape.max_queries);
-    if (p.cache.step == nullptr) return fail(errc::null_pointer, "cache.step", "must not be null", 0);
-    if (p.cache.lists == nullptr) return fail(errc::null_pointer, "cache.lists", "must not be null", 0);
+    if (auto s = check_pointer(p.cache.step, true, "cache.step"); !s) return s;
+    if (auto s = check_pointer(p.cache.lists, true, "cache.lists"); !s) return s;
+    if (auto s = check_pointer(p.cache.slot, false, "cache.slot"); !s) return s;
     if (p.cache.slots < 1 || (p.cache.slot == nullptr && p.cache.slots < shape.batch))
         return fail(errc::bad_extent, "cache.slots", "must be >= 1, and >= the batch without cache.slot",
                     p.cache.slots);
+    if (auto s = check_list_rows(p.method, shape, larger(p.cache.slots, shape.batch), "cache.slots"); !s) return s;
     for (int i = 0; i < p.method.stage_count; ++i) {
         if (p.cache.intervals.steps[i] < 1)
             return fail(errc::out_of_range, "cache.intervals.steps", "must be >= 1", p.cache.intervals.steps[i]);
@@ -218,6 +218,7 @@ constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_in
     return result;
 }
 
+/// Lays out both halves and counts the workspace. Pure host arithmetic: no CUDA call, no tensor is read.
 template <class T>
 constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const& device) {
     sparse_plan result;
@@ -225,6 +226,7 @@ constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const&
     return result.why ? sparse_plan_of(p, device) : result;
 }
 
+/// The same for a decode step.
 template <class T>
 constexpr sparse_plan plan(sparse_decode_params<T> const& p, device_info const& device) {
     sparse_plan result;
