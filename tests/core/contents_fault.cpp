@@ -15,7 +15,10 @@ TEST_CASE("contents_fault: every rule gives its code, field and value", "[core]"
         errc code;
         char const* field;
     } const cases[] = {
+        {contents_rule::row_start, errc::out_of_range, "rows.start"},
+        {contents_rule::key_start, errc::out_of_range, "kv.start"},
         {contents_rule::key_length, errc::out_of_range, "kv.length"},
+        {contents_rule::last_page_length, errc::out_of_range, "kv.last_page_length"},
         {contents_rule::page_id, errc::out_of_range, "kv.pages"},
         {contents_rule::list_count, errc::out_of_range, "selection.counts"},
         {contents_rule::block_id, errc::out_of_range, "selection.blocks"},

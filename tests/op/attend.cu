@@ -201,6 +201,17 @@ TEST_CASE("attend: NaN in keys that nobody sees changes nothing", "[gpu][small]"
     }
 }
 
+TEST_CASE("attend: without a window nothing between the rows is read", "[gpu][small]") {
+    for (std::int32_t const rows : {1, 4, 40, 130}) {
+        input in({.queries = {rows}, .keys = {rows + 28}, .heads = 2});
+        in.add_selection(8, 128, sharing::per_batch, 3, 1.1);  // blocks 0, 1 and 2
+        auto const set = [](params& p) { p.window = {.sinks = 0, .recent = 0}; };
+        for (std::int32_t j = 24; j < rows + 28; ++j)
+            for (std::int32_t c = 0; c < 64; ++c) in.key(0, j, 0, c) = in.value(0, j, 0, c) = not_a_number;
+        testing::check_attend(in, set);
+    }
+}
+
 TEST_CASE("attend: NaN that is seen reaches the rows that see it, and no others", "[gpu]") {
     for (std::int32_t const rows : row_counts) {
         input in({.queries = {rows, rows}, .keys = {600, 600}, .heads = 2});
@@ -355,4 +366,13 @@ TEST_CASE("attend: large scores", "[gpu]") {
         testing::check_attend(in, [](params& p) { p.scale = 2; });
         testing::check_attend(in, [](params& p) { p.scale = 2, p.soft_cap = 50; });
     }
+}
+
+TEST_CASE("attend: soft caps from tight to so wide that they do nothing", "[gpu]") {
+    for (std::int32_t const rows : row_counts)
+        for (float const cap : {0.01f, 1.0f, 30.0f, 1e3f, 1e5f, 1e8f, 1e30f}) {
+            input in({.queries = {rows}, .keys = {333}, .heads = 2});
+            INFO(rows << " rows, cap " << cap);
+            testing::check_attend(in, [&](params& p) { p.soft_cap = cap; });
+        }
 }

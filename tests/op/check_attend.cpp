@@ -36,7 +36,16 @@ params with_window(params p) {
 
 status run(params const& p) { return check(p); }
 
-bf16* shifted(bf16 const* p) { return reinterpret_cast<bf16*>(reinterpret_cast<std::uintptr_t>(p) + 2); }
+template <class T>
+T* shifted(T* p, std::uintptr_t bytes = 2) {
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) + bytes);
+}
+
+// What no C++ program writes, but a binding passes through a cast.
+template <class Enum>
+void set_enum(Enum& e, std::int32_t value) {
+    e = static_cast<Enum>(value);
+}
 
 }  // namespace
 
@@ -73,7 +82,12 @@ TEST_CASE("check attend: tensors", "[op]") {
             {[](params& p) { p.output.stride[3] = 2; }, errc::bad_stride, "output.stride[3]", 2},
             {[](params& p) { p.output.stride[2] = 68; }, errc::misaligned, "output.stride", 68},
             {[](params& p) { p.output.data = shifted(p.output.data); }, errc::misaligned, "output.data", 2},
+            {[](params& p) { p.output.stride[1] = 0; }, errc::bad_stride, "output.stride", 0},
             {[](params& p) { p.lse.values.extent[2] = 3; }, errc::bad_extent, "lse.values.extent", 3},
+            {[](params& p) { p.lse.values.data = shifted(p.lse.values.data); }, errc::misaligned, "lse.values.data", 2},
+            {[](params& p) { p.lse.values.stride[2] = 0; }, errc::bad_stride, "lse.values.stride", 0},
+            {[](params& p) { set_enum(p.lse.base, 2); }, errc::out_of_range, "lse.base", 2},
+            {[](params& p) { p.queries.extent[2] = 65536 * 2; }, errc::unsupported, "queries.extent[2]", 65536 * 2},
         },
         run);
 }
@@ -85,7 +99,10 @@ TEST_CASE("check attend: scalars", "[op]") {
         with_window(input.params()),
         std::vector<row>{
             {[](params& p) { p.scale = 0; }, errc::out_of_range, "scale", 0},
-            {[](params& p) { p.scale = -3.5f; }, errc::out_of_range, "scale", -3},
+            {[](params& p) { p.scale = -3.5f; }, errc::out_of_range, "scale", -4},
+            {[](params& p) { p.scale = -0.25f; }, errc::out_of_range, "scale", -1},
+            {[](params& p) { p.scale = std::numeric_limits<float>::max(); }, errc::out_of_range, "scale",
+             std::int64_t{1} << 31},
             {[=](params& p) { p.scale = nan; }, errc::out_of_range, "scale", 0},
             {[=](params& p) { p.scale = infinity; }, errc::out_of_range, "scale", std::int64_t{1} << 31},
             {[](params& p) { p.soft_cap = -1; }, errc::out_of_range, "soft_cap", -1},
@@ -96,7 +113,10 @@ TEST_CASE("check attend: scalars", "[op]") {
             {[](params& p) { p.mask = causal{-1}; }, errc::out_of_range, "mask.offset", -1},
             {[](params& p) { p.mask = full{static_cast<std::int32_t>(max_tokens) - 4}; }, errc::out_of_range,
              "mask.offset", max_tokens - 4},
+            {[](params& p) { set_enum(p.mask.kind, -1); }, errc::out_of_range, "mask.kind", -1},
+            {[](params& p) { set_enum(p.range, 9); }, errc::out_of_range, "range", 9},
             {[](params& p) { p.tail = -1; }, errc::out_of_range, "tail", -1},
+            {[](params& p) { p.tail = 4; }, errc::out_of_range, "tail", 4},
         },
         run);
 }
@@ -108,6 +128,7 @@ TEST_CASE("check attend: selection", "[op]") {
         std::vector<row>{
             {[](params& p) { p.selection.block_size = 4; }, errc::unsupported, "selection.block_size", 4},
             {[](params& p) { p.selection.block_size = 24; }, errc::unsupported, "selection.block_size", 24},
+            {[](params& p) { p.selection.block_size = 0; }, errc::unsupported, "selection.block_size", 0},
             {[](params& p) { p.selection.query_block = 0; }, errc::out_of_range, "selection.query_block", 0},
             {[](params& p) { p.selection.query_block = (1 << 20) + 1; }, errc::out_of_range, "selection.query_block",
              (1 << 20) + 1},
@@ -121,6 +142,13 @@ TEST_CASE("check attend: selection", "[op]") {
             {[](params& p) { p.selection.blocks.data = nullptr; }, errc::null_pointer, "selection.blocks.data", 0},
             {[](params& p) { p.selection.counts.data = nullptr; }, errc::null_pointer, "selection.counts.data", 0},
             {[](params& p) { p.selection.counts.extent[2] = 9; }, errc::bad_extent, "selection.counts.extent", 9},
+            {[](params& p) { p.selection.blocks.data = shifted(p.selection.blocks.data); }, errc::misaligned,
+             "selection.blocks.data", 2},
+            {[](params& p) { p.selection.counts.data = shifted(p.selection.counts.data, 1); }, errc::misaligned,
+             "selection.counts.data", 1},
+            {[](params& p) { p.selection.list_row = shifted(p.kv.length); }, errc::misaligned, "selection.list_row", 2},
+            {[](params& p) { p.selection.list_row = p.kv.length, p.selection.blocks.extent[0] = -1; }, errc::bad_extent,
+             "selection.blocks.extent[0]", -1},
         },
         run);
 }
@@ -132,6 +160,9 @@ TEST_CASE("check attend: ragged rows", "[op]") {
         std::vector<row>{
             {[](params& p) { p.queries.extent[0] = 2; }, errc::bad_extent, "queries.extent[0]", 2},
             {[](params& p) { p.rows.batch = -1; }, errc::bad_extent, "rows.batch", -1},
+            {[](params& p) { p.rows.batch = 0; }, errc::bad_extent, "rows.batch", 0},
+            {[](params& p) { p.rows.start = nullptr; }, errc::null_pointer, "rows.start", 0},
+            {[](params& p) { p.rows.start = shifted(p.rows.start); }, errc::misaligned, "rows.start", 2},
             {[](params& p) { p.rows.max_length = -1; }, errc::out_of_range, "rows.max_length", -1},
             {[](params& p) { p.rows.max_length = 0; }, errc::out_of_range, "rows.max_length", 0},
             {[](params& p) { p.rows.max_length = 99; }, errc::out_of_range, "rows.max_length", 99},
@@ -149,6 +180,10 @@ TEST_CASE("check attend: keys in each layout", "[op]") {
                 {[](params& p) { p.keys.extent[0] = 3; }, errc::bad_extent, "keys.extent[0]", 3},
                 {[](params& p) { p.kv.max_length = -1; }, errc::out_of_range, "kv.max_length", -1},
                 {[](params& p) { p.kv.max_length = 41; }, errc::out_of_range, "kv.max_length", 41},
+                {[](params& p) { p.kv.start = p.kv.length; }, errc::unsupported, "kv.layout", 0},
+                {[](params& p) { p.kv.pages = p.kv.length; }, errc::unsupported, "kv.layout", 0},
+                {[](params& p) { p.kv.length = shifted(p.kv.length, 3); }, errc::misaligned, "kv.length", 3},
+                {[](params& p) { set_enum(p.kv.layout, 9), p.kv.max_length = 9; }, errc::out_of_range, "kv.layout", 9},
                 {[](params& p) { p.kv.max_length = static_cast<std::int32_t>(too_long); }, errc::out_of_range,
                  "kv.max_length", too_long},
             },
@@ -161,6 +196,7 @@ TEST_CASE("check attend: keys in each layout", "[op]") {
             std::vector<row>{
                 {[](params& p) { p.keys.extent[0] = 2; }, errc::bad_extent, "keys.extent[0]", 2},
                 {[](params& p) { p.kv.start = nullptr; }, errc::null_pointer, "kv.start", 0},
+                {[](params& p) { p.kv.start = shifted(p.kv.start); }, errc::misaligned, "kv.start", 2},
                 {[](params& p) { p.kv.max_length = 0; }, errc::out_of_range, "kv.max_length", 0},
                 {[](params& p) { p.kv.max_length = 500; }, errc::out_of_range, "kv.max_length", 500},
             },
@@ -177,8 +213,21 @@ TEST_CASE("check attend: keys in each layout", "[op]") {
                 {[](params& p) { p.keys.extent[1] = p.values.extent[1] = 0; }, errc::bad_extent, "keys.extent[1]", 0},
                 {[](params& p) { p.kv.table_stride = 4; }, errc::out_of_range, "kv.table_stride", 4},
                 {[](params& p) { p.kv.table_stride = -6; }, errc::out_of_range, "kv.table_stride", -6},
+                {[](params& p) { p.kv.table_stride = 0; }, errc::out_of_range, "kv.table_stride", 0},
+                {[](params& p) { p.kv.pages = shifted(p.kv.pages); }, errc::misaligned, "kv.pages", 2},
             },
             run);
+        // A table of one request needs no stride, but one that is given holds.
+        params one = with_window(input.params());
+        one.queries.extent[0] = one.output.extent[0] = 1;
+        one.selection = {}, one.lse = {};
+        CHECK(check(one).ok());
+        one.kv.table_stride = 0;
+        CHECK(check(one).ok());
+        one.kv.table_stride = 4;
+        CHECK(std::string(check(one).field) == "kv.table_stride");
+        one.kv.table_stride = std::numeric_limits<std::int64_t>::max();
+        CHECK(check(one).ok());
     }
     SECTION("page list") {
         auto input = input_of(kv_layout::page_list);
@@ -203,7 +252,6 @@ TEST_CASE("check attend: what is allowed", "[op]") {
         p = {};
         p.queries.extent[2] = p.output.extent[2] = 4, p.queries.extent[3] = p.output.extent[3] = 64;
         p.keys.extent[2] = p.values.extent[2] = 2, p.keys.extent[3] = p.values.extent[3] = 64;
-        p.queries.stride[3] = p.keys.stride[3] = p.values.stride[3] = p.output.stride[3] = 1;
         p.scale = 1;
         CHECK(check(p).ok());
     }
@@ -265,6 +313,17 @@ TEST_CASE("check attend: contents of a selection", "[op]") {
     SECTION("a duplicate") {
         blocks[5] = 1;
         CHECK(check_contents(s, 128).code == errc::not_ascending);
+    }
+    SECTION("a context near the limit, a forgotten block size, forgotten lists") {
+        CHECK(check_contents(s, std::numeric_limits<std::int32_t>::max()).ok());
+        CHECK(check_contents(s, -1).code == errc::out_of_range);
+        block_selection_buffer forgotten = s;
+        forgotten.block_size = 0;
+        CHECK(std::string(check_contents(forgotten, 128).field) == "selection.block_size");
+        forgotten = s, forgotten.blocks.data = nullptr;
+        CHECK(std::string(check_contents(forgotten, 128).field) == "selection.blocks.data");
+        forgotten = s, forgotten.counts.data = nullptr;
+        CHECK(std::string(check_contents(forgotten, 128).field) == "selection.counts.data");
     }
     SECTION("count beyond the capacity, and below 0") {
         counts[1] = 5;

@@ -49,6 +49,11 @@ TEST_CASE("check prune: the method", "[op]") {
             {[](prune_method& m) { m.stages[0].keep = 0; }, errc::out_of_range, "method.stages.keep", 0},
             {[](prune_method& m) { m.stages[1].keep = 65537; }, errc::out_of_range, "method.stages.keep", 65537},
             {[](prune_method& m) { m.window.sinks = 12; }, errc::out_of_range, "method.window.sinks", 12},
+            {[](prune_method& m) { m.window.sinks = -16; }, errc::out_of_range, "method.window.sinks", -16},
+            {[](prune_method& m) { m.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
+            {[](prune_method& m) { m.scorer = static_cast<scorer>(4); }, errc::out_of_range, "method.scorer", 4},
+            {[](prune_method& m) { m.path = static_cast<probe_path>(2); }, errc::out_of_range, "method.path", 2},
+            {[](prune_method& m) { m.sharing = static_cast<sharing>(-1); }, errc::out_of_range, "method.sharing", -1},
         },
         [](prune_method const& m) { return check(m); });
 }
@@ -68,8 +73,8 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
             {[](params& p) { p.queries.extent[3] = 32; }, errc::unsupported, "queries.extent[3]", 32},
             {[](params& p) { p.keys.data = nullptr; }, errc::null_pointer, "keys.data", 0},
             {[](params& p) { p.method.stage_count = 0; }, errc::out_of_range, "method.stage_count", 0},
-            {[](params& p) { p.method.window.sinks = -16; }, errc::out_of_range, "window.sinks", -16},
-            {[](params& p) { p.method.window.recent = -1; }, errc::out_of_range, "window.recent", -1},
+            {[](params& p) { p.method.window.sinks = -16; }, errc::out_of_range, "method.window.sinks", -16},
+            {[](params& p) { p.method.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
             {[](params& p) { p.mask = causal{-9}; }, errc::out_of_range, "mask.offset", -9},
             {[](params& p) { p.lookahead = -1; }, errc::out_of_range, "lookahead", -1},
             {[](params& p) { p.selection = {}; }, errc::unsupported, "selection.block_size", 0},
@@ -82,6 +87,8 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
              "selection.blocks.extent[2]", 2},
             {[](params& p) { p.selection.blocks.data = nullptr; }, errc::null_pointer, "selection.blocks.data", 0},
             {[](params& p) { p.selection.list_row = p.kv.length; }, errc::unsupported, "selection.list_row", 0},
+            {[](params& p) { p.selection.blocks.stride[2] = 0; }, errc::bad_stride, "selection.blocks.stride", 0},
+            {[](params& p) { p.selection.counts.stride[0] = 0; }, errc::bad_stride, "selection.counts.stride", 0},
         },
         run);
 
@@ -92,6 +99,18 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
         CHECK_FALSE(reference::prune(p).ok());
         CHECK(p.selection.counts(0, 0, 0) == 77);
     }
+}
+
+TEST_CASE("selection_extents_of: a method that check refuses is asked before check sees it", "[op]") {
+    batch_shape const shape{2, 4, 2, 64, 100, 1000};
+    prune_method forgotten{.stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}};  // no stage_count
+    CHECK(selection_extents_of(forgotten, shape).query_blocks == query_blocks_of(100, 16));
+    forgotten.stage_count = 9;
+    CHECK(selection_extents_of(forgotten, shape).capacity == 8);
+    CHECK(selection_extents_of(prune_method{}, shape).list_count() == 0);
+    prune_method const empty;
+    auto const s = packed_selection<std::int32_t>(nullptr, nullptr, empty, shape);
+    CHECK_FALSE(s.blocks.has_elements());
 }
 
 TEST_CASE("plan prune: refuses what check refuses, and old devices", "[op]") {

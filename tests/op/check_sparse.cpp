@@ -24,6 +24,11 @@ prefill prefill_of(attend_params<bf16> const& a) {
     return p;
 }
 
+template <class T>
+T* shifted(T* p) {
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) + 1);
+}
+
 struct decode_memory {
     testing::attend_input<bf16> input{{.queries = {1, 1}, .keys = {200, 130}, .heads = 4, .kv_heads = 2}};
     std::vector<std::int32_t> step = std::vector<std::int32_t>(3, 0), slot = {2, 0};
@@ -49,7 +54,7 @@ TEST_CASE("check sparse_prefill: every rule", "[op]") {
         std::vector<row>{
             {[](prefill& p) { p.queries.extent[3] = 80; }, errc::unsupported, "queries.extent[3]", 80},
             {[](prefill& p) { p.method.stages[0].keep = 0; }, errc::out_of_range, "method.stages.keep", 0},
-            {[](prefill& p) { p.method.window.recent = -1; }, errc::out_of_range, "window.recent", -1},
+            {[](prefill& p) { p.method.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
             {[](prefill& p) { p.dense_tail = -1; }, errc::out_of_range, "dense_tail", -1},
             {[](prefill& p) { p.values.data = nullptr; }, errc::null_pointer, "values.data", 0},
             {[](prefill& p) { p.output.extent[0] = 1; }, errc::bad_extent, "output.extent", 1},
@@ -76,6 +81,12 @@ TEST_CASE("check sparse_decode: every rule", "[op]") {
             {[](decode& p) { p.cache.slot = nullptr, p.cache.slots = 1; }, errc::bad_extent, "cache.slots", 1},
             {[](decode& p) { p.cache.intervals.steps[1] = 0; }, errc::out_of_range, "cache.intervals.steps", 0},
             {[](decode& p) { p.cache.intervals.steps[0] = 65; }, errc::out_of_range, "cache.intervals.steps[0]", 65},
+            {[](decode& p) { p.method.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
+            {[](decode& p) { p.cache.slots = 1 << 30, p.method.sharing = sharing::per_head; }, errc::unsupported,
+             "cache.slots", 1 << 30},
+            {[](decode& p) { p.cache.step = shifted(p.cache.step); }, errc::misaligned, "cache.step", 1},
+            {[](decode& p) { p.cache.lists = shifted(p.cache.lists); }, errc::misaligned, "cache.lists", 1},
+            {[](decode& p) { p.cache.slot = shifted(p.cache.slot); }, errc::misaligned, "cache.slot", 1},
             {[](decode& p) { p.values.extent[1] = 7; }, errc::bad_extent, "values.extent", 7},
             {[](decode& p) { p.output.data = nullptr; }, errc::null_pointer, "output.data", 0},
             {[](decode& p) { p.scale = -1; }, errc::out_of_range, "scale", -1},

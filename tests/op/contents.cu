@@ -92,6 +92,95 @@ TEST_CASE("contents: every rule, with place and value", "[gpu][small]") {
     }
 }
 
+TEST_CASE("contents: offsets and lengths of ragged rows, ragged keys and page lists", "[gpu][small]") {
+    auto const input_of = [](kv_layout layout, bool lengths) {
+        return attend_input<bf16>({.queries = {9, 0, 12},
+                                   .keys = {70, 33, 48},
+                                   .layout = layout,
+                                   .page_size = 16,
+                                   .ragged_queries = true,
+                                   .lengths = lengths});
+    };
+    using params = attend_params<bf16>;
+    auto const writable = [](std::int32_t const* p) { return const_cast<std::int32_t*>(p); };
+    struct bad_case {
+        char const* name;
+        kv_layout layout;
+        bool lengths;
+        std::function<void(params const&)> spoil;
+        contents_fault expected;
+    };
+    bad_case const cases[] = {
+        {"rows that go back",
+         kv_layout::ragged,
+         true,
+         [&](params const& p) { writable(p.rows.start)[2] = 8; },
+         {0, contents_rule::row_start, 1, 0, 0, 1, 8}},
+        {"rows beyond the tensor",
+         kv_layout::ragged,
+         true,
+         [&](params const& p) { writable(p.rows.start)[3] = 22; },
+         {0, contents_rule::row_start, 2, 0, 0, 1, 22}},
+        {"more rows than rows.max_length",
+         kv_layout::ragged,
+         true,
+         [&](params const& p) { writable(p.rows.start)[1] = writable(p.rows.start)[2] = 13; },
+         {0, contents_rule::row_start, 0, 0, 0, 1, 13}},
+        {"a negative first row",
+         kv_layout::ragged,
+         true,
+         [&](params const& p) { writable(p.rows.start)[0] = -1; },
+         {0, contents_rule::row_start, 0, 0, 0, 0, -1}},
+        {"keys beyond the tensor",
+         kv_layout::ragged,
+         true,
+         [&](params const& p) { writable(p.kv.start)[3] = 1 << 20; },
+         {0, contents_rule::key_start, 2, 0, 0, 1, 1 << 20}},
+        {"pages that go back",
+         kv_layout::page_list,
+         true,
+         [&](params const& p) { writable(p.kv.start)[2] = -5; },
+         {0, contents_rule::key_start, 1, 0, 0, 1, -5}},
+        {"a length beyond its ragged keys",
+         kv_layout::ragged,
+         true,
+         [&](params const& p) { writable(p.kv.length)[1] = 34; },
+         {0, contents_rule::key_length, 1, 0, 0, 0, 34}},
+        {"a length beyond its pages",
+         kv_layout::page_list,
+         true,
+         [&](params const& p) { writable(p.kv.length)[2] = 49; },
+         {0, contents_rule::key_length, 2, 0, 0, 0, 49}},
+        {"more tokens than a page holds",
+         kv_layout::page_list,
+         false,
+         [&](params const& p) { writable(p.kv.last_page_length)[1] = 17; },
+         {0, contents_rule::last_page_length, 1, 0, 0, 0, 17}},
+        {"an empty last page",
+         kv_layout::page_list,
+         false,
+         [&](params const& p) { writable(p.kv.last_page_length)[0] = 0; },
+         {0, contents_rule::last_page_length, 0, 0, 0, 0, 0}},
+    };
+    for (auto const layout : {kv_layout::ragged, kv_layout::page_list})
+        for (bool const lengths : {false, true}) {
+            auto in = input_of(layout, lengths);
+            INFO("layout " << static_cast<int>(layout) << ", lengths " << lengths);
+            CHECK(fault_of(in).rule == contents_rule::none);
+        }
+    for (auto const& c : cases) {
+        INFO(c.name);
+        auto in = input_of(c.layout, c.lengths);
+        c.spoil(in.params());
+        contents_fault const fault = fault_of(in);
+        CHECK(fault.rule == c.expected.rule);
+        CHECK(fault.request == c.expected.request);
+        CHECK(fault.entry == c.expected.entry);
+        CHECK(fault.value == c.expected.value);
+        CHECK_FALSE(status_of(fault).ok());
+    }
+}
+
 TEST_CASE("contents: the first fault is reported", "[gpu][small]") {
     attend_input<bf16> in = paged_input();
     in.selection_buffer().counts.data[in.selection_buffer().counts.offset(0, 0, 0)] = -1;

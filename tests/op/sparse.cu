@@ -287,6 +287,24 @@ TEST_CASE("sparse_decode: small", "[gpu][small]") {
     }
 }
 
+TEST_CASE("sparse_decode: a cache that was never reset is read and written inside its bounds", "[gpu][small]") {
+    // Outputs mean nothing then; the sanitizer sees that no access is out of bounds, and what follows a reset is right.
+    for (std::int32_t const garbage :
+         {std::numeric_limits<std::int32_t>::min(), -1, 7, 100, 1 << 20, std::numeric_limits<std::int32_t>::max()}) {
+        decoding d({150, 80}, 1, three_stages);
+        for (std::int32_t const step : {1, 2, 4}) {  // nothing is due, the third stage, the second and third
+            d.step = std::vector<std::int32_t>(d.step.size(), step);
+            d.upload_cache();
+            std::vector<std::int32_t> const lists(d.lists.size(), garbage);
+            d.list_memory.upload(lists.data(), lists.size() * 4);
+            d.begin(0);
+            testing::run_on_device(d.device_params());
+            CHECK(d.memory.stray_write(d.memory.download()) == -1);
+            CHECK(d.list_memory.guard_intact());
+        }
+    }
+}
+
 TEST_CASE("sparse_decode: the default preset with its own intervals", "[gpu]") {
     for (scorer const how : {scorer::tree_probe, scorer::mean_key}) {
         decoding d({9000, 2000}, 18, with(hip_3k, sharing::per_batch, how));

@@ -1,4 +1,4 @@
-// What the debug check of device-side contents found: lengths, page ids and lists, none of which a launch can look at.
+// What the debug check of device-side contents found: offsets, lengths, page ids and lists, which no launch looks at.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,17 @@
 namespace winnow {
 
 /// Rules in the order in which they are reported.
-enum class contents_rule : std::int32_t { none, key_length, page_id, list_count, block_id, ascending };
+enum class contents_rule : std::int32_t {
+    none,
+    row_start,         ///< rows.start: ascending, inside the queries, at most rows.max_length apart
+    key_start,         ///< kv.start: ascending; ragged: inside the keys
+    key_length,        ///< kv.length, or the length that kv.start gives: what the request owns, kv.max_length at most
+    last_page_length,  ///< kv.last_page_length: 1 to the page size
+    page_id,
+    list_count,
+    block_id,
+    ascending
+};
 
 /// First broken rule. Indices that do not apply are 0.
 struct contents_fault {
@@ -17,7 +27,7 @@ struct contents_fault {
     std::int32_t request = 0;
     std::int32_t list_head = 0;
     std::int32_t query_block = 0;
-    std::int32_t entry = 0;  ///< of the list, or of the request's pages
+    std::int32_t entry = 0;  ///< of the list, of the request's pages, or of `start` (0 or 1 behind the request's)
     std::int32_t value = 0;  ///< what stands there
 };
 
@@ -26,8 +36,16 @@ constexpr status status_of(contents_fault const& fault) {
     switch (fault.rule) {
     case contents_rule::none:
         return {};
+    case contents_rule::row_start:
+        return fail(errc::out_of_range, "rows.start",
+                    "must ascend in [0, queries.extent[1]], in steps of rows.max_length at most", fault.value);
+    case contents_rule::key_start:
+        return fail(errc::out_of_range, "kv.start", "must ascend from 0; ragged: up to keys.extent[1]", fault.value);
     case contents_rule::key_length:
-        return fail(errc::out_of_range, "kv.length", "must lie in [0, max_length]", fault.value);
+        return fail(errc::out_of_range, "kv.length", "must lie in [0, kv.max_length] and in what the request owns",
+                    fault.value);
+    case contents_rule::last_page_length:
+        return fail(errc::out_of_range, "kv.last_page_length", "must lie in [1, page size]", fault.value);
     case contents_rule::page_id:
         return fail(errc::out_of_range, "kv.pages", "ids must lie in [0, keys.extent[0])", fault.value);
     case contents_rule::list_count:

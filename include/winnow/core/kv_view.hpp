@@ -10,6 +10,9 @@
 
 namespace winnow {
 
+/// Limit of tokens per request and rows per tensor axis: positions are int32, and tiles look a little past the end.
+inline constexpr std::int64_t max_tokens = (std::int64_t{1} << 31) - (std::int64_t{1} << 20);
+
 /// How axes 0 and 1 of a key or value tensor are to be read.
 enum class kv_layout : std::int32_t {
     contiguous,   ///< [batch, token, kv_head, channel]

@@ -1,4 +1,4 @@
-// Looks at what only the device can see: key lengths, page ids, and the contents of a selection. For debugging.
+// Looks at what only the device can see: offsets, lengths, page ids, and the contents of a selection. For debugging.
 //
 // A first kernel finds the smallest (rule, place) that is wrong, a second one looks that place up.
 #pragma once
@@ -28,24 +28,57 @@ WINNOW_HOST_DEVICE constexpr unsigned long long fault_order(contents_rule rule, 
            static_cast<unsigned long long>(entry);
 }
 
-/// Key length of a request as the tensors give it, before any clamping.
-template <class T>
-WINNOW_DEVICE std::int32_t stated_length(contents_arguments<T> const& a, std::int32_t b) {
-    kv_index const& kv = a.params.kv;
-    if (kv.length != nullptr) return kv.length[b];
-    return request_of(a.shape, a.params.rows, kv, a.page_size, a.params.mask, b).keys;
+/// Two neighbouring offsets of a `start`: the entry (0 or 1) that is wrong, or -1.
+WINNOW_HOST_DEVICE constexpr std::int32_t wrong_start(std::int32_t const* start, std::int64_t end, std::int64_t most) {
+    if (start[0] < 0 || start[0] > end) return 0;
+    std::int64_t const length = std::int64_t{start[1]} - start[0];
+    return length < 0 || start[1] > end || length > most ? 1 : -1;
 }
 
-/// Calls `report(rule, place, entry, value)` for what is wrong with request `b`.
+/// Offsets of request `b`; false if one is wrong, so that nothing may be looked up through them. `report(rule, place,
+/// entry, value)` is told.
+template <class T, class Report>
+WINNOW_DEVICE bool check_starts(contents_arguments<T> const& a, std::int32_t b, Report report) {
+    attend_params<T> const& p = a.params;
+    if (p.rows.start != nullptr) {
+        std::int32_t const* const start = p.rows.start + b;
+        std::int32_t const wrong = wrong_start(start, p.queries.extent[1], p.rows.max_length);
+        if (wrong >= 0) return report(contents_rule::row_start, b, wrong, start[wrong]), false;
+    }
+    bool const ragged = p.kv.layout == kv_layout::ragged;
+    if (ragged || p.kv.layout == kv_layout::page_list) {
+        std::int32_t const* const start = p.kv.start + b;
+        std::int32_t const wrong = wrong_start(start, ragged ? p.keys.extent[1] : max_tokens, max_tokens);
+        if (wrong >= 0) return report(contents_rule::key_start, b, wrong, start[wrong]), false;
+    }
+    return true;
+}
+
+/// Reports the first thing that is wrong with the offsets, length or pages of request `b`.
 template <class T, class Report>
 WINNOW_DEVICE void check_request(contents_arguments<T> const& a, std::int32_t b, Report report) {
+    if (!check_starts(a, b, report)) return;
     kv_index const& kv = a.params.kv;
-    std::int32_t const length = stated_length(a, b);
-    if (length < 0 || length > a.shape.max_keys) report(contents_rule::key_length, b, 0, length);
-    if (kv.layout != kv_layout::block_table && kv.layout != kv_layout::page_list) return;
-    std::int64_t const first = kv.layout == kv_layout::block_table ? b * kv.table_stride : kv.start[b];
-    std::int32_t const keys = request_of(a.shape, a.params.rows, kv, a.page_size, a.params.mask, b).keys;
-    for (std::int32_t i = 0; i < ceil_div(keys, a.page_size); ++i) {
+    bool const ragged = kv.layout == kv_layout::ragged, list = kv.layout == kv_layout::page_list;
+    std::int64_t owned = a.shape.max_keys;
+    if (ragged || list) {
+        owned = (std::int64_t{kv.start[b + 1]} - kv.start[b]) * (ragged ? 1 : a.page_size);
+    } else if (kv.layout == kv_layout::block_table && kv.table_stride > 0) {
+        owned = smaller<std::int64_t>(kv.table_stride, a.shape.max_keys) * a.page_size;
+    }
+    std::int64_t length = ragged ? owned : a.shape.max_keys;
+    if (kv.length != nullptr) {
+        length = kv.length[b];
+    } else if (list) {
+        std::int32_t const last = kv.last_page_length[b];
+        if (owned > 0 && (last < 1 || last > a.page_size)) return report(contents_rule::last_page_length, b, 0, last);
+        length = owned > 0 ? owned - a.page_size + last : 0;
+    }
+    if (length < 0 || length > owned || length > a.shape.max_keys)
+        return report(contents_rule::key_length, b, 0, static_cast<std::int32_t>(length));
+    if (!list && kv.layout != kv_layout::block_table) return;
+    std::int64_t const first = list ? kv.start[b] : b * kv.table_stride;
+    for (std::int32_t i = 0; i < ceil_div<std::int64_t>(length, a.page_size); ++i) {
         std::int32_t const page = kv.pages[first + i];
         if (page < 0 || page >= a.params.keys.extent[0]) return report(contents_rule::page_id, b, i, page);
     }
@@ -60,6 +93,7 @@ WINNOW_DEVICE void check_one_list(contents_arguments<T> const& a, std::int64_t l
     auto const head = list / blocks % heads, block = list % blocks;
     std::int32_t const row = s.list_row == nullptr ? b : s.list_row[b];
     if (row < 0 || row >= s.blocks.extent[0]) return;  // a padded request has no list
+    if (!check_starts(a, b, [](auto...) {})) return;   // reported with its request
     request_view const r = request_of(a.shape, a.params.rows, a.params.kv, a.page_size, a.params.mask, b);
     if (r.queries == 0 || block > query_block_of(r.first_position + r.queries - 1, r.first_position, s.query_block))
         return;

@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(prune_select_threads) prune_select(prune_argum
     std::int32_t* list;
     std::int32_t* count;
     if (last && !a.cached) {
-        if (place.block < 0 || place.block >= p.selection.blocks.extent[2]) return;
+        if (place.block < 0 || place.block >= query_blocks_of(a.shape.max_queries, stage.query_block)) return;
         list = p.selection.blocks.data + p.selection.blocks.offset(b, head, place.block);
         count = p.selection.counts.data + p.selection.counts.offset(b, head, place.block);
     } else {

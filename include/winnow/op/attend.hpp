@@ -61,18 +61,16 @@ constexpr status check(attend_params<T> const& p) {
         if (auto s = check_distinct(p.lse.values, "lse.values.stride"); !s) return s;
         if (auto s = check_enum(p.lse.base, lse_base::two, "lse.base"); !s) return s;
     }
-    constexpr float finite = std::numeric_limits<float>::max();
-    if (!(p.scale > 0 && p.scale <= finite))
-        return fail(errc::out_of_range, "scale", "must be > 0 and finite", reported(p.scale));
-    if (!(p.soft_cap >= 0 && p.soft_cap <= finite))
-        return fail(errc::out_of_range, "soft_cap", "must be >= 0 and finite", reported(p.soft_cap));
+    constexpr float most = std::numeric_limits<float>::max() / 2;  // kernels multiply by log2(e)
+    if (!(p.scale > 0 && p.scale <= most))
+        return fail(errc::out_of_range, "scale", "must be > 0 and < 2^127", reported(p.scale));
+    if (!(p.soft_cap >= 0 && p.soft_cap <= most))
+        return fail(errc::out_of_range, "soft_cap", "must be >= 0 and < 2^127", reported(p.soft_cap));
     if (auto s = check_window(p.window, p.mask, p.shape().max_queries); !s) return s;
     if (auto s = check_enum(p.range, row_range::tail_only, "range"); !s) return s;
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
     if (p.range == row_range::all && p.tail > 0)
         return fail(errc::out_of_range, "tail", "must be 0 where range is all", p.tail);
-    if (p.range == row_range::tail_only && p.tail == 0)
-        return fail(errc::out_of_range, "tail", "must be >= 1 where range is tail_only", p.tail);
     bool const listed =
         !p.selection.empty() || p.selection.blocks.data != nullptr || p.selection.counts.data != nullptr;
     return listed ? check_selection(p.selection, p.shape()) : status{};

@@ -11,7 +11,7 @@
 
 namespace winnow {
 
-/// Checks key lengths, page ids and the selection's lists of `p` on the device and writes the first fault to `*fault`
+/// Checks offsets, lengths, page ids and lists of `p` on the device and writes the first fault to `*fault`
 /// (device memory; contents_rule::none if all is well). Copy it back and call status_of(). Not for the hot path.
 template <class T>
 status launch_contents_check(attend_params<T> const& p, contents_fault* fault, cudaStream_t stream) {

@@ -17,9 +17,6 @@ namespace winnow {
 /// Head dimensions that the default launches instantiate.
 using supported_head_dims = value_list<64, 128, 256>;
 
-/// Limit of tokens per request and rows per tensor axis: positions are int32, and tiles look a little past the end.
-inline constexpr std::int64_t max_tokens = (std::int64_t{1} << 31) - (std::int64_t{1} << 20);
-
 /// Limit of query rows that share a list: a position and a block beyond it still fit int32.
 inline constexpr std::int64_t max_query_block = std::int64_t{1} << 20;
 
@@ -52,7 +49,7 @@ constexpr status check_pointer(T const* data, bool needed, char const* field) {
 /// A tensor that is written: no two indices of an axis may name the same element.
 template <class T, int Rank>
 constexpr status check_distinct(tensor_view<T, Rank> const& view, char const* field) {
-    for (int axis = 0; axis < Rank; ++axis)
+    for (int axis = 0; axis < Rank && view.has_elements(); ++axis)
         if (view.extent[axis] > 1 && view.stride[axis] == 0)
             return fail(errc::bad_stride, field, "must not be 0: the tensor is written", 0);
     return {};
@@ -181,6 +178,8 @@ constexpr status check_selection(basic_selection<Index> const& s, batch_shape co
     std::int64_t const heads = s.blocks.extent[1];
     if (heads != 1 && heads != shape.kv_heads && heads != shape.heads)
         return fail(errc::bad_extent, "selection.blocks.extent[1]", "list heads must be 1, kv_heads or heads", heads);
+    if (s.blocks.extent[0] < 0)
+        return fail(errc::bad_extent, "selection.blocks.extent[0]", "must be >= 0", s.blocks.extent[0]);
     if (s.list_row == nullptr && s.blocks.extent[0] != shape.batch)
         return fail(errc::bad_extent, "selection.blocks.extent[0]", "must equal the batch", s.blocks.extent[0]);
     if (s.blocks.extent[2] < query_blocks_of(shape.max_queries, s.query_block))

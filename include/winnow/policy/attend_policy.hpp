@@ -136,8 +136,9 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     }
     s.query_tiles = listed ? query_blocks_of(max_rows, s.tile_tokens) : ceil_div(max_rows, s.tile_tokens);
 
-    // Key splits serve short query chunks, which alone cannot fill a GPU. The size of a split depends on the plan's
-    // maxima and never on the batch: a request's bits do not depend on its neighbours. At most 256 splits are merged.
+    // Key splits serve short query chunks, which alone cannot fill a GPU: one request is cut into about two waves of
+    // blocks on a large part. The size of a split depends on the plan's maxima and never on the batch: a request's bits
+    // do not depend on its neighbours. At most 256 splits are merged, of 256 keys at least.
     if (max_rows <= 64) {
         // A tile's walk at most. Without a window's limit it is the context. With one: what a row sees, the positions
         // that the tile's rows are apart, the list, which is walked whole even where it repeats sinks and window, and
@@ -148,9 +149,13 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
                    4 * granule_keys;
             if (listed) most += std::int64_t{selection.capacity()} * selection.block_size;
         }
-        s.split_keys = 256;
-        while (most > static_cast<std::int64_t>(s.split_keys) * 256) s.split_keys *= 2;
-        s.splits = static_cast<std::int32_t>(larger<std::int64_t>(ceil_div<std::int64_t>(most, s.split_keys), 1));
+        std::int64_t const tiles = std::int64_t{s.query_tiles} * shape.kv_heads * s.head_groups;
+        std::int64_t const wave = s.rows == attend_rows::decode ? 512 : 256;
+        std::int64_t const wanted =
+            smaller<std::int64_t>(larger<std::int64_t>(wave / larger<std::int64_t>(tiles, 1), 1), 256);
+        std::int64_t const size = round_up<std::int64_t>(ceil_div(larger<std::int64_t>(most, 1), wanted), 256);
+        s.split_keys = static_cast<std::int32_t>(smaller<std::int64_t>(size, 1 << 30));
+        s.splits = static_cast<std::int32_t>(ceil_div<std::int64_t>(larger<std::int64_t>(most, 1), s.split_keys));
     }
     return s;
 }
@@ -174,7 +179,9 @@ WINNOW_HOST_DEVICE constexpr granule_sequence granules_of(std::int32_t first, st
     g.sinks = ceil_div(larger(late.sink_end, 0), granule_keys);
     g.listed = late.list_end > late.list_begin ? list_count * (block_size / granule_keys) : 0;
     g.window_origin = round_down(early.window_begin, granule_keys);
-    g.window = late.window_end > g.window_origin ? ceil_div(late.window_end - g.window_origin, granule_keys) : 0;
+    // Without a window the rows' empty ranges lie apart, and what lies between them belongs to no row.
+    bool const seen = window.recent > 0 && late.window_end > g.window_origin;
+    g.window = seen ? ceil_div(late.window_end - g.window_origin, granule_keys) : 0;
     return g;
 }
 

@@ -42,9 +42,13 @@ struct prune_place {
     std::int32_t const* parents;
     bool due;  ///< false: nothing to do here, and nothing may be written
 
+    /// Left end of a chunk that the stage before kept. Lists in a cache that was never reset may hold anything.
+    [[nodiscard]] WINNOW_DEVICE std::int32_t parent(std::int32_t i) const {
+        return smaller(larger(parents[i], 0), eligible);
+    }
     /// Left end of candidate `c`.
     [[nodiscard]] WINNOW_DEVICE std::int32_t left(std::int32_t c, std::int32_t sinks, std::int32_t chunk) const {
-        return pieces == 0 ? sinks + c * chunk : parents[c / pieces] + c % pieces * chunk;
+        return pieces == 0 ? sinks + c * chunk : parent(c / pieces) + c % pieces * chunk;
     }
 };
 
@@ -91,10 +95,12 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
     place.pieces = m.stages[a.stage - 1].chunk / stage.chunk;
     // Parents ascend, so pieces at or beyond the eligible end are the last ones.
     std::int32_t count = smaller(a.lists[region.counts + place.parent_row], m.stages[a.stage - 1].keep);
-    while (count > 0 && place.parents[count - 1] >= place.eligible) --count;
+    while (count > 0 && place.parent(count - 1) >= place.eligible) --count;
     if (count > 0)
-        place.candidates = (count - 1) * place.pieces +
-                           smaller(place.pieces, ceil_div(place.eligible - place.parents[count - 1], stage.chunk));
+        place.candidates =
+            smaller(a.max_candidates,
+                    (count - 1) * place.pieces +
+                        smaller(place.pieces, ceil_div(place.eligible - place.parent(count - 1), stage.chunk)));
     return place;
 }
 
