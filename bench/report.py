@@ -27,10 +27,10 @@ def shape(row):
     return f"{row['tokens'] // 1024}k, head_dim {row['head_dim']}, {row['heads']}/{row['kv_heads']} heads"
 
 
-def dense_table(rows, spread):
+def dense_table(rows):
     def cell(row, name):
         c = row["contenders"][name]
-        return f"{c['ms']:.2f} ({c['tflops']:.0f})" + (f" ±{c['spread_percent'] / 2:.1f} %" if spread else "")
+        return f"{c['ms']:.2f} ±{c['spread_percent'] / 2:.1f} % ({c['tflops']:.0f})"
 
     def ratio(row, peer):
         return f"{row['contenders'][peer]['ms'] / row['contenders']['winnow']['ms']:.2f} x"
@@ -46,9 +46,15 @@ def sparse_table(rows):
         c = row["contenders"][name]
         return f"{c['ms']:.1f} ±{c['spread_percent'] / 2:.1f} %"
 
-    header = ["causal prefill", "winnow sparse, one list", "winnow sparse, list per KV head", "winnow dense",
+    def density(row, budget=256 + 1024 + 2048):
+        """Keys that the hip_3k preset reads, of those that the causal mask allows."""
+        tokens = row["tokens"]
+        read = sum(min(position + 1, budget) for position in range(tokens))
+        return f"{100 * read / (tokens * (tokens + 1) / 2):.0f} %"
+
+    header = ["causal prefill", "keys read", "winnow sparse, one list", "winnow sparse, list per KV head", "winnow dense",
               "FlashAttention-2", "cuDNN"]
-    return table(header, [[shape(r)] + [cell(r, name) for name in (
+    return table(header, [[shape(r), density(r)] + [cell(r, name) for name in (
         "winnow_sparse_per_batch", "winnow_sparse_per_kv_group", "winnow", "flash_attention_2", "cudnn")] for r in rows])
 
 
@@ -62,11 +68,11 @@ def readme_block(results):
     for result in results:
         dense = [r for r in result["prefill"] if r["case"] == "dense"]
         sparse = [r for r in result["prefill"] if r["case"] == "sparse"]
-        text += caption(result) + " Medians.\n\n" + dense_table(dense, False) + "\n"
+        text += caption(result) + " Medians, ± half the spread.\n\n" + dense_table(dense) + "\n"
         if sparse:
             text += ("`sparse_prefill` with the hip_3k preset (at most 3328 keys a row, pruning included), in ms:\n\n" +
                      sparse_table(sparse) + "\n")
-    return text + "Spread, method and what the numbers leave out: [performance](docs/performance.md).\n"
+    return text + "Method, and what the numbers leave out: [performance](docs/performance.md).\n" if text else ""
 
 
 def performance_block(results):
@@ -74,7 +80,7 @@ def performance_block(results):
     for result in results:
         dense = [r for r in result["prefill"] if r["case"] == "dense"]
         sparse = [r for r in result["prefill"] if r["case"] == "sparse"]
-        text += f"### {result['device']}\n\n" + caption(result) + "\n\n" + dense_table(dense, True) + "\n"
+        text += f"### {result['device']}\n\n" + caption(result) + "\n\n" + dense_table(dense) + "\n"
         if sparse:
             text += "Pruning and attention together, hip_3k preset, ms:\n\n" + sparse_table(sparse) + "\n"
         text += "Relative error of the outputs that were timed, last 128 rows of four heads against fp64:\n\n"

@@ -6,9 +6,16 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
 #include "winnow/core/tensor_view.hpp"
 
 namespace winnow {
+
+/// The partial result of no keys: merging it changes nothing.
+struct empty_partial {
+    static constexpr float output = 0.0f;
+    static constexpr float lse = minus_infinity;  ///< in either base
+};
 
 /// Base of the logarithm in a log-sum-exp tensor.
 enum class lse_base : std::int32_t { natural, two };

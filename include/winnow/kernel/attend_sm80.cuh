@@ -304,7 +304,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     for (int i = 0; i < 2 * row_tiles; ++i) shared.lane_sum[i][threadIdx.x] = 0.0f;
     bool const capped = p.soft_cap > 0.0f;
     float const c = capped ? log2_e : p.scale * log2_e;
-    float const inverse_cap = capped ? p.scale / p.soft_cap : 0.0f;
+    float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
 
     if (begin < end) {
         load_queries(shared, a, w);
@@ -339,7 +339,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
             for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.soft_cap, inverse_cap);
+            for (int e = 0; e < 4; ++e)
+                score[i][n][e] = soft_capped(score[i][n][e], p.scale, p.soft_cap, inverse_cap);
         }
         std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;

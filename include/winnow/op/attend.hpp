@@ -64,8 +64,9 @@ constexpr status check(attend_params<T> const& p) {
     constexpr float most = std::numeric_limits<float>::max() / 2;  // kernels multiply by log2(e)
     if (!(p.scale > 0 && p.scale <= most))
         return fail(errc::out_of_range, "scale", "must be > 0 and < 2^127", reported(p.scale));
-    if (!(p.soft_cap >= 0 && p.soft_cap <= most))
-        return fail(errc::out_of_range, "soft_cap", "must be >= 0 and < 2^127", reported(p.soft_cap));
+    constexpr float least = std::numeric_limits<float>::min();  // and divide by the cap
+    if (!(p.soft_cap == 0 || (p.soft_cap >= least && p.soft_cap <= most)))
+        return fail(errc::out_of_range, "soft_cap", "must be 0, or >= 2^-126 and < 2^127", reported(p.soft_cap));
     if (auto s = check_window(p.window, p.mask, p.shape().max_queries); !s) return s;
     if (auto s = check_enum(p.range, row_range::tail_only, "range"); !s) return s;
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);

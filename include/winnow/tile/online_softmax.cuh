@@ -62,13 +62,13 @@ WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[
     }
 }
 
-/// soft_cap * tanh(x / soft_cap). Through 2^x the error is 1e-6 of the cap (tanh.approx: 5e-4), which large caps do not
-/// forgive where the score is small: there the first terms of the series take over.
-WINNOW_DEVICE float soft_capped(float x, float soft_cap, float inverse_cap) {
-    float const y = x * inverse_cap, y2 = y * y;
+/// soft_cap * tanh(scale x / soft_cap). Through 2^x the error is 1e-6 of the cap (tanh.approx: 5e-4), which large caps do
+/// not forgive where the score is small: there the first terms of the series take over.
+WINNOW_DEVICE float soft_capped(float x, float scale, float soft_cap, float inverse_cap) {
+    float const scaled = x * scale, y = scaled * inverse_cap, y2 = y * y;
     float const e = ptx::exp2_fast(y * 2.885390082f);                                             // e^(2 y)
     float const series = fmaf(y2, fmaf(y2, fmaf(y2, -17.0f / 315, 2.0f / 15), -1.0f / 3), 1.0f);  // tanh(y) / y
-    return y2 < 0.04f ? x * series : soft_cap * (1.0f - __fdividef(2.0f, e + 1.0f));
+    return y2 < 0.04f ? scaled * series : soft_cap * (1.0f - __fdividef(2.0f, e + 1.0f));
 }
 
 }  // namespace winnow
