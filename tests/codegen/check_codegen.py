@@ -2,11 +2,13 @@
 """Compiles every kernel instance for each architecture and holds it to tests/codegen/budgets.json.
 
     check_codegen.py                 exit 1 on a spill, registers or shared memory above budget, serialised wgmma (ptxas
-                                     C75xx), a missing opcode, a kernel without a budget, or a slow compile
+                                     C75xx), a missing opcode, a kernel without a budget, a compile that takes more than
+                                     60 s, or one that takes twice the time or gives twice the bytes of the record
     check_codegen.py --report        the same, with a table of all kernels
     check_codegen.py --update        writes what was measured as the new budget (spills only with --allow-spills)
     check_codegen.py --self-test     each finding is shown to appear
 
+Compile times are compared in units of what compiling an empty kernel takes, so the machine's speed cancels.
 An instance is a .cu file in tests/codegen/instances that instantiates one kernel or a few. A line "// arch: 90a" in it
 names the only architectures to compile it for. Needs nvcc and no GPU; exit code 77 without nvcc or instances.
 """
@@ -27,6 +29,9 @@ import sass
 HERE = os.path.dirname(os.path.abspath(__file__))
 ARCHITECTURES = ["80", "90a"]
 COMPILE_SECONDS = 60  # processor seconds of one file for one architecture, so that a busy machine changes nothing
+BASELINE = "baseline.cu"
+BASELINE_SOURCE = "#include <cuda_runtime.h>\n__global__ void nothing() {}\n"
+GROWTH = 2  # times the recorded compile time or cubin size
 # What a kernel may not exceed, and what it must match exactly: a spill that shrinks should shrink its allowance too.
 AT_MOST = ("registers", "shared")
 EXACT = ("stack", "spill_stores", "spill_loads")
@@ -79,8 +84,9 @@ def compile_instance(nvcc, include, source, arch, scratch):
     process.returncode = os.waitstatus_to_exitcode(status)
     result = {"key": key.hexdigest(), "instance": os.path.basename(source), "arch": "sm_" + arch, "ok": status == 0,
               "log": log, "seconds": usage.ru_utime + usage.ru_stime, "wall": time.monotonic() - before,
-              "kernels": {}, "c75": []}
+              "bytes": 0, "kernels": {}, "c75": []}
     if status == 0:
+        result["bytes"] = os.path.getsize(cubin)
         result["kernels"], result["c75"] = parse_ptxas(log)
         histogram = sass.histogram(cubin)
         for kernel, numbers in result["kernels"].items():
@@ -90,7 +96,20 @@ def compile_instance(nvcc, include, source, arch, scratch):
     return result
 
 
-def findings(results, budgets):
+def growth(result, unit, recorded):
+    """What one compile takes and gives against the record of it; `unit`: seconds of an empty kernel, here and now."""
+    before = recorded.get(result["arch"], {}).get(result["instance"])
+    if before is None:
+        return ["has no record of its compile; run --update"]
+    lines = []
+    if result["seconds"] > GROWTH * before["units"] * unit:
+        lines.append(f"takes {result['seconds'] / unit:.1f} times an empty kernel's compile, on record {before['units']}")
+    if result["bytes"] > GROWTH * before["bytes"]:
+        lines.append(f"gives {result['bytes']} bytes, on record {before['bytes']}")
+    return lines
+
+
+def findings(results, budgets, unit):
     """Everything that is wrong, one line each."""
     lines, seen, rules_used = [], {}, set()
     for result in results:
@@ -100,6 +119,7 @@ def findings(results, budgets):
             continue
         if result["seconds"] > COMPILE_SECONDS:
             lines.append(f"{where} takes {result['seconds']:.0f} s to compile, at most {COMPILE_SECONDS}")
+        lines += [f"{where} {line}" for line in growth(result, unit, budgets.get("compiles", {}))]
         if not result["kernels"]:
             lines.append(f"{where} instantiates no kernel")
         lines += [f"{where}: {line}" for line in result["c75"]]
@@ -124,22 +144,28 @@ def findings(results, budgets):
     for arch, of_arch in budgets.get("kernels", {}).items():
         lines += [f"budgets.json: no instance has {short(kernel)} for {arch}; run --update"
                   for kernel in of_arch if kernel not in seen.get(arch, ())]
+    compiled = {(result["arch"], result["instance"]) for result in results}
+    lines += [f"budgets.json: there is no {instance} for {arch}; run --update"
+              for arch, instances in budgets.get("compiles", {}).items() for instance in instances
+              if (arch, instance) not in compiled]
     lines += [f"budgets.json: the rule {rule} matches no kernel"
               for i, rule in enumerate(budgets.get("require", [])) if i not in rules_used]
     return lines
 
 
-def updated(results, budgets, allow_spills):
+def updated(results, budgets, unit, allow_spills):
     """budgets with the measured numbers; an allowance for spills is written only when asked for."""
-    kernels = {}
+    kernels, compiles = {}, {}
     for result in results:
+        compiles.setdefault(result["arch"], {})[result["instance"]] = {
+            "units": round(result["seconds"] / unit, 1), "bytes": result["bytes"]}
         old = budgets.get("kernels", {}).get(result["arch"], {})
         for kernel, numbers in result["kernels"].items():
             entry = {field: numbers[field] for field in AT_MOST}
             source = numbers if allow_spills else old.get(kernel, {})
             entry.update({field: source[field] for field in EXACT if source.get(field)})
             kernels.setdefault(result["arch"], {})[kernel] = entry
-    return {"require": budgets.get("require", []), "kernels": kernels}
+    return {"require": budgets.get("require", []), "compiles": compiles, "kernels": kernels}
 
 
 def write_budgets(path, budgets):
@@ -147,12 +173,16 @@ def write_budgets(path, budgets):
     def block(items, indent):
         return (",\n" + indent).join(items)
     rules = block([json.dumps(rule) for rule in budgets["require"]], "        ")
-    archs = []
-    for arch, kernels in sorted(budgets["kernels"].items()):
-        lines = block([f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(kernels.items())], "            ")
-        archs.append(f'"{arch}": {{\n            {lines}\n        }}')
-    text = (f'{{\n    "require": [\n        {rules}\n    ],\n'
-            f'    "kernels": {{\n        {block(archs, "        ")}\n    }}\n}}\n')
+
+    def by_arch(table):
+        archs = []
+        for arch, entries in sorted(table.items()):
+            lines = block([f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(entries.items())], "            ")
+            archs.append(f'"{arch}": {{\n            {lines}\n        }}')
+        return f"{{\n        {block(archs, '        ')}\n    }}"
+
+    text = (f'{{\n    "require": [\n        {rules}\n    ],\n    "compiles": {by_arch(budgets["compiles"])},\n'
+            f'    "kernels": {by_arch(budgets["kernels"])}\n}}\n')
     json.loads(text)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -190,6 +220,10 @@ def run(args):
         jobs += [(source, arch) for arch in (only.group(1).split() if only else ARCHITECTURES)]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda job: compile_instance(args.nvcc, args.include, *job, args.scratch), jobs))
+    empty = os.path.join(args.scratch, BASELINE)
+    with open(empty, "w", encoding="utf-8") as file:
+        file.write(BASELINE_SOURCE)
+    unit = compile_instance(args.nvcc, args.include, empty, ARCHITECTURES[-1], args.scratch)["seconds"]
     budgets = {}
     if os.path.exists(args.budgets):
         with open(args.budgets, encoding="utf-8") as file:
@@ -197,9 +231,9 @@ def run(args):
     if args.report:
         print_table(results)
     if args.update:
-        budgets = updated(results, budgets, args.allow_spills)
+        budgets = updated(results, budgets, unit, args.allow_spills)
         write_budgets(args.budgets, budgets)
-    lines = findings(results, budgets)
+    lines = findings(results, budgets, unit)
     print("\n".join(lines))
     print(f"{sum(len(r['kernels']) for r in results)} kernels in {len(results)} compiles, {len(lines)} findings")
     return 1 if lines else 0
@@ -234,34 +268,45 @@ def self_test(args):
         if len(lines) != bool(parts) or not all(part in lines[0] for part in parts):
             wrong.append(f"{what}: {lines}")
 
+    def found(results, budgets, unit=1.0):
+        return findings(results, budgets, unit)
+
     def result(**changes):
         numbers = {"registers": 100, "shared": 1000, "stack": 0, "spill_stores": 0, "spill_loads": 0,
                    "opcodes": dict.fromkeys(sass.OPCODES, 0) | {"HMMA": 4}} | changes.pop("numbers", {})
-        return {"instance": "a.cu", "arch": "sm_80", "ok": True, "log": "", "seconds": 5.0, "c75": [],
+        return {"instance": "a.cu", "arch": "sm_80", "ok": True, "log": "", "seconds": 5.0, "bytes": 900, "c75": [],
                 "kernels": {"k": numbers}} | changes
 
-    budgets = {"require": [{"kernel": "k", "opcodes": ["HMMA"]}],
+    compiles = {"sm_80": {"a.cu": {"units": 5.0, "bytes": 900}}}
+    budgets = {"require": [{"kernel": "k", "opcodes": ["HMMA"]}], "compiles": compiles,
                "kernels": {"sm_80": {"k": {"registers": 100, "shared": 1000}}}}
-    expect("a kernel within its budget", findings([result()], budgets))
-    expect("registers", findings([result(numbers={"registers": 101})], budgets), "registers 101, budget 100")
-    expect("shared memory", findings([result(numbers={"shared": 1001})], budgets), "shared 1001")
-    expect("a spill", findings([result(numbers={"spill_loads": 8})], budgets), "spill_loads 8 bytes")
-    expect("a stack", findings([result(numbers={"stack": 16})], budgets), "stack 16 bytes")
-    expect("a slow compile", findings([result(seconds=61.0)], budgets), "61 s")
-    expect("serialised wgmma", findings([result(c75=["(C7510) serialized"])], budgets), "C7510")
-    expect("a missing opcode", findings([result(numbers={"opcodes": dict.fromkeys(sass.OPCODES, 0)})], budgets),
+    expect("a kernel within its budget", found([result()], budgets))
+    expect("registers", found([result(numbers={"registers": 101})], budgets), "registers 101, budget 100")
+    expect("shared memory", found([result(numbers={"shared": 1001})], budgets), "shared 1001")
+    expect("a spill", found([result(numbers={"spill_loads": 8})], budgets), "spill_loads 8 bytes")
+    expect("a stack", found([result(numbers={"stack": 16})], budgets), "stack 16 bytes")
+    expect("a slow compile", found([result(seconds=61.0)], budgets, 10.0), "61 s")
+    expect("a compile that grew", found([result(seconds=10.1)], budgets), "10.1 times", "on record 5.0")
+    expect("the same on a slower machine", found([result(seconds=10.1)], budgets, 2.0))
+    expect("a cubin that grew", found([result(bytes=1801)], budgets), "1801 bytes, on record 900")
+    expect("a compile without a record", found([result()], budgets | {"compiles": {}}), "no record of its compile")
+    expect("a stale record", found([result()], budgets | {"compiles": {"sm_80": compiles["sm_80"] | {"b.cu": {}}}}),
+           "no b.cu for sm_80")
+    expect("serialised wgmma", found([result(c75=["(C7510) serialized"])], budgets), "C7510")
+    expect("a missing opcode", found([result(numbers={"opcodes": dict.fromkeys(sass.OPCODES, 0)})], budgets),
            "has no HMMA")
-    expect("a failed compile", findings([result(), result(ok=False, log="error")], budgets), "does not compile")
-    expect("no kernel", findings([result(), result(kernels={})], budgets), "no kernel")
-    expect("a kernel without a budget", findings([result()], {}), "no budget")
-    expect("a stale budget", findings([result()], {"kernels": {"sm_80": {"k": {"registers": 100, "shared": 1000},
-                                                                        "gone": {}}}}), "no instance has gone")
-    expect("a rule without a kernel", findings([result()], budgets | {"require": [{"kernel": "zz", "opcodes": []}]}),
+    expect("a failed compile", found([result(), result(ok=False, log="error")], budgets), "does not compile")
+    expect("no kernel", found([result(), result(kernels={})], budgets), "no kernel")
+    expect("a kernel without a budget", found([result()], {"compiles": compiles}), "no budget")
+    kernel = budgets["kernels"]["sm_80"]
+    expect("a stale budget", found([result()], budgets | {"require": [], "kernels": {"sm_80": kernel | {"gone": {}}}}),
+           "no instance has gone")
+    expect("a rule without a kernel", found([result()], budgets | {"require": [{"kernel": "zz", "opcodes": []}]}),
            "matches no kernel")
     spilling = result(numbers={"spill_loads": 8})
-    expect("--update gives no allowance", findings([spilling], updated([spilling], budgets, False)), "spill_loads")
-    expect("--allow-spills does", findings([spilling], updated([spilling], budgets, True)))
-    expect("and it is exact", findings([result()], updated([spilling], budgets, True)), "allowed exactly 8")
+    expect("--update gives no allowance", found([spilling], updated([spilling], budgets, 1.0, False)), "spill_loads")
+    expect("--allow-spills does", found([spilling], updated([spilling], budgets, 1.0, True)))
+    expect("and it is exact", found([result()], updated([spilling], budgets, 1.0, True)), "allowed exactly 8")
     kernels, c75 = parse_ptxas("""
 ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to a function call
 ptxas info    : Compiling entry function 'k' for 'sm_90a'
