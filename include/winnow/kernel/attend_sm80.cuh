@@ -339,8 +339,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
             for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e)
-                score[i][n][e] = soft_capped(score[i][n][e], p.scale, p.soft_cap, inverse_cap);
+            for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.scale, p.soft_cap, inverse_cap);
         }
         std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;
