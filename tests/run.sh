@@ -21,13 +21,17 @@ have cmake || missing="$missing cmake"
 have ninja || missing="$missing ninja-build"
 have g++ || missing="$missing g++"
 have clang++ || missing="$missing clang"
+have clang-format || missing="$missing clang-format"
+have clang-tidy || missing="$missing clang-tidy"
+have doxygen || missing="$missing doxygen"
 have python3 || missing="$missing python3"
 have_catch2 || missing="$missing catch2"
 if [ -n "$missing" ]; then
     echo "Installing with apt-get:$missing"
     as_root=
     [ "$(id -u)" = 0 ] || { have sudo && as_root=sudo; }
-    # A failure is not the end: without clang++ one test is skipped, and CMake names what it cannot do without.
+    # A failure is not the end: without clang's tools or Doxygen a few tests are skipped, and CMake names what it cannot
+    # do without.
     # shellcheck disable=SC2086
     $as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing ||
         echo "apt-get failed; going on with what is here"

@@ -158,10 +158,10 @@ TEST_CASE("dtype: fp8 e4m3 against a few entries of its table", "[core]") {
 }
 
 TEST_CASE("dtype: names", "[core]") {
-    STATIC_REQUIRE(dtype_of<bf16>::value == dtype::bf16);
-    STATIC_REQUIRE(dtype_of<fp16>::value == dtype::fp16);
-    STATIC_REQUIRE(dtype_of<fp8_e4m3>::value == dtype::fp8_e4m3);
-    STATIC_REQUIRE(dtype_of<float>::value == dtype::fp32);
+    STATIC_REQUIRE(dtype_of<bf16> == dtype::bf16);
+    STATIC_REQUIRE(dtype_of<fp16> == dtype::fp16);
+    STATIC_REQUIRE(dtype_of<fp8_e4m3> == dtype::fp8_e4m3);
+    STATIC_REQUIRE(dtype_of<float> == dtype::fp32);
     STATIC_REQUIRE(from_float<float>(1.5f) == 1.5f);
     STATIC_REQUIRE(to_float(from_float<bf16>(1.5f)) == 1.5f);
 }

@@ -36,6 +36,7 @@ struct attend_params {
     row_range range = row_range::all;     ///< rows to compute: all, or without / only the last `tail` of each request
     std::int32_t tail = 0;                ///< see `range`
 
+    /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };
 

@@ -22,11 +22,11 @@ enum class contents_rule : std::int32_t {
 
 /// First broken rule. Indices that do not apply are 0.
 struct contents_fault {
-    unsigned long long order = ~0ull;  ///< rule and place as one number; all ones: nothing is wrong
-    contents_rule rule = contents_rule::none;
-    std::int32_t request = 0;
-    std::int32_t list_head = 0;
-    std::int32_t query_block = 0;
+    unsigned long long order = ~0ull;          ///< rule and place as one number; all ones: nothing is wrong
+    contents_rule rule = contents_rule::none;  ///< the rule that is broken
+    std::int32_t request = 0;                  ///< index in the batch
+    std::int32_t list_head = 0;                ///< index on axis 1 of the selection
+    std::int32_t query_block = 0;              ///< index on axis 2 of the selection
     std::int32_t entry = 0;  ///< of the list, of the request's pages, or of `start` (0 or 1 behind the request's)
     std::int32_t value = 0;  ///< what stands there
 };

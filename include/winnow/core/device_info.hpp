@@ -7,10 +7,10 @@ namespace winnow {
 
 /// Properties of a CUDA device. The defaults describe an H100 SXM.
 struct device_info {
-    std::int32_t compute_capability = 90;  ///< major * 10 + minor
-    std::int32_t multiprocessors = 132;
+    std::int32_t compute_capability = 90;           ///< major * 10 + minor
+    std::int32_t multiprocessors = 132;             ///< streaming multiprocessors
     std::int32_t shared_memory_per_block = 232448;  ///< bytes, opt-in maximum
-    std::int64_t l2_bytes = 52428800;
+    std::int64_t l2_bytes = 52428800;               ///< size of the L2 cache, in bytes
 };
 
 }  // namespace winnow

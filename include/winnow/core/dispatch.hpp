@@ -10,7 +10,7 @@ namespace winnow {
 /// Compile-time list of values.
 template <auto... Values>
 struct value_list {
-    static constexpr int size = sizeof...(Values);
+    static constexpr int size = sizeof...(Values);  ///< values in the list
 };
 
 /// Calls `f(std::integral_constant<..., v>)` for the `v` in the list that equals `value` and returns its status;

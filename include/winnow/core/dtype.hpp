@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
 
@@ -9,40 +10,29 @@ namespace winnow {
 
 /// bfloat16: 1 sign, 8 exponent, 7 mantissa bits. Same bits as __nv_bfloat16, so pointers may be reinterpreted.
 struct bf16 {
-    std::uint16_t bits;
+    std::uint16_t bits;  ///< sign, exponent and mantissa
 };
 
 /// IEEE binary16. Same bits as __half.
 struct fp16 {
-    std::uint16_t bits;
+    std::uint16_t bits;  ///< sign, exponent and mantissa
 };
 
 /// OCP fp8 e4m3 (finite: 0x7f and 0xff are NaN, no infinity). Same bits as __nv_fp8_e4m3.
 struct fp8_e4m3 {
-    std::uint8_t bits;
+    std::uint8_t bits;  ///< sign, exponent and mantissa
 };
 
 /// Run-time name of an element type.
 enum class dtype : std::int32_t { bf16, fp16, fp8_e4m3, fp32 };
 
+/// Run-time name of T, one of the four.
 template <class T>
-struct dtype_of;
-template <>
-struct dtype_of<bf16> {
-    static constexpr dtype value = dtype::bf16;
-};
-template <>
-struct dtype_of<fp16> {
-    static constexpr dtype value = dtype::fp16;
-};
-template <>
-struct dtype_of<fp8_e4m3> {
-    static constexpr dtype value = dtype::fp8_e4m3;
-};
-template <>
-struct dtype_of<float> {
-    static constexpr dtype value = dtype::fp32;
-};
+requires(std::is_same_v<T, bf16> || std::is_same_v<T, fp16> || std::is_same_v<T, fp8_e4m3> ||
+         std::is_same_v<T, float>) inline constexpr dtype dtype_of = std::is_same_v<T, bf16>       ? dtype::bf16
+                                                                     : std::is_same_v<T, fp16>     ? dtype::fp16
+                                                                     : std::is_same_v<T, fp8_e4m3> ? dtype::fp8_e4m3
+                                                                                                   : dtype::fp32;
 
 namespace detail {
 
@@ -69,12 +59,15 @@ WINNOW_HOST_DEVICE constexpr std::uint32_t round_to_small(float x, int mantissa,
 
 }  // namespace detail
 
+/// The value itself; exact.
 WINNOW_HOST_DEVICE constexpr float to_float(float x) { return x; }
 
+/// The value of a bf16; exact.
 WINNOW_HOST_DEVICE constexpr float to_float(bf16 x) {
     return __builtin_bit_cast(float, static_cast<std::uint32_t>(x.bits) << 16);
 }
 
+/// The value of an fp16; exact, subnormals and NaN included.
 WINNOW_HOST_DEVICE constexpr float to_float(fp16 x) {
     std::uint32_t const sign = (x.bits & 0x8000u) << 16, exponent = (x.bits >> 10) & 31u, mantissa = x.bits & 1023u;
     if (exponent == 31) return __builtin_bit_cast(float, sign | 0x7f800000u | (mantissa << 13));
@@ -83,6 +76,7 @@ WINNOW_HOST_DEVICE constexpr float to_float(fp16 x) {
     return sign ? -magnitude : magnitude;
 }
 
+/// The value of an fp8 e4m3; exact.
 WINNOW_HOST_DEVICE constexpr float to_float(fp8_e4m3 x) {
     std::uint32_t const sign = (x.bits & 0x80u) << 24, exponent = (x.bits >> 3) & 15u, mantissa = x.bits & 7u;
     if (exponent == 15 && mantissa == 7) return __builtin_bit_cast(float, sign | 0x7fc00000u);
@@ -95,11 +89,13 @@ WINNOW_HOST_DEVICE constexpr float to_float(fp8_e4m3 x) {
 template <class T>
 WINNOW_HOST_DEVICE constexpr T from_float(float x);
 
+/// No rounding.
 template <>
 WINNOW_HOST_DEVICE constexpr float from_float<float>(float x) {
     return x;
 }
 
+/// To nearest even; overflow gives infinity.
 template <>
 WINNOW_HOST_DEVICE constexpr bf16 from_float<bf16>(float x) {
     auto const u = __builtin_bit_cast(std::uint32_t, x);
@@ -107,6 +103,7 @@ WINNOW_HOST_DEVICE constexpr bf16 from_float<bf16>(float x) {
     return bf16{static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
 }
 
+/// To nearest even, subnormals included; overflow gives infinity.
 template <>
 WINNOW_HOST_DEVICE constexpr fp16 from_float<fp16>(float x) {
     auto const u = __builtin_bit_cast(std::uint32_t, x);
@@ -115,6 +112,7 @@ WINNOW_HOST_DEVICE constexpr fp16 from_float<fp16>(float x) {
     return fp16{static_cast<std::uint16_t>(sign | detail::round_to_small(x, 10, -14, 0x7c00u))};
 }
 
+/// To nearest even, subnormals included; overflow and infinity give 448.
 template <>
 WINNOW_HOST_DEVICE constexpr fp8_e4m3 from_float<fp8_e4m3>(float x) {
     auto const u = __builtin_bit_cast(std::uint32_t, x);

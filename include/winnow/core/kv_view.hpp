@@ -25,12 +25,12 @@ enum class kv_layout : std::int32_t {
 /// reference; their contents may change between launches of one plan. `start` must ascend and stay within the tensors;
 /// bad page ids read as zeros. NHD and HND are a matter of the tensors' strides.
 struct kv_index {
-    kv_layout layout = kv_layout::contiguous;
-    std::int32_t const* length = nullptr;  ///< [batch] keys per request. Null: contiguous takes the token extent,
-                                           ///< ragged start[b+1]-start[b]; a page list then needs last_page_length
-    std::int32_t const* start = nullptr;   ///< [batch + 1], ragged and page_list
-    std::int32_t const* pages = nullptr;   ///< page ids, block_table [batch, table_stride] and page_list [start[batch]]
-    std::int64_t table_stride = 0;         ///< entries between two requests of a block table
+    kv_layout layout = kv_layout::contiguous;  ///< how the axes are to be read
+    std::int32_t const* length = nullptr;      ///< [batch] keys per request. Null: contiguous takes the token extent,
+                                               ///< ragged start[b+1]-start[b]; a page list then needs last_page_length
+    std::int32_t const* start = nullptr;       ///< [batch + 1], ragged and page_list
+    std::int32_t const* pages = nullptr;  ///< page ids, block_table [batch, table_stride] and page_list [start[batch]]
+    std::int64_t table_stride = 0;        ///< entries between two requests of a block table
     std::int32_t const* last_page_length = nullptr;  ///< [batch], page_list: tokens in the last page
     std::int32_t max_length = 0;                     ///< bound of every length; 0: contiguous takes the token extent
 };
@@ -47,16 +47,19 @@ enum class row_range : std::int32_t { all, without_tail, tail_only };
 
 /// Extents that plans and grids are made from; they bound everything and never change between launches of one plan.
 struct batch_shape {
-    std::int32_t batch;
-    std::int32_t heads;
-    std::int32_t kv_heads;
-    std::int32_t head_dim;
+    std::int32_t batch;        ///< requests
+    std::int32_t heads;        ///< query heads
+    std::int32_t kv_heads;     ///< key/value heads
+    std::int32_t head_dim;     ///< channels of a head
     std::int32_t max_queries;  ///< rows of one request at most
     std::int32_t max_keys;     ///< keys of one request at most
+    /// Query heads that read one key/value head.
     WINNOW_HOST_DEVICE constexpr std::int32_t group() const { return heads / kv_heads; }
+    /// Equal in every extent.
     friend constexpr bool operator==(batch_shape const&, batch_shape const&) = default;
 };
 
+/// Extents of a call, from its tensors and indices.
 template <class T>
 WINNOW_HOST_DEVICE constexpr batch_shape shape_of(tensor_view<T const, 4> const& queries, query_index const& rows,
                                                   tensor_view<T const, 4> const& keys, kv_index const& kv) {
@@ -116,8 +119,8 @@ WINNOW_HOST_DEVICE constexpr request_view request_of(batch_shape const& shape, q
 
 /// Where one token lives: indices on axes 0 and 1 of the key and value tensors. `outer` < 0: nowhere (a bad page id).
 struct token_location {
-    std::int32_t outer;
-    std::int32_t token;
+    std::int32_t outer;  ///< index on axis 0; below 0: nowhere
+    std::int32_t token;  ///< index on axis 1
 };
 
 /// Location of key `position` (0 <= position < keys) of request `b`. `outer_extent` bounds page ids.

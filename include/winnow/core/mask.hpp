@@ -20,24 +20,27 @@ inline constexpr std::int32_t whole_context = std::numeric_limits<std::int32_t>:
 
 /// Row i stands at position offset + i and sees keys up to its position. A row before position 0 sees nothing.
 struct causal {
-    std::int32_t offset = end_aligned;
+    std::int32_t offset = end_aligned;  ///< position of row 0, or end_aligned
 };
 
 /// Every row sees the context as its last token does: no upper limit, the window is the last `recent` keys.
 /// `offset` still says which query block (of a selection) a row belongs to.
 struct full {
-    std::int32_t offset = end_aligned;
+    std::int32_t offset = end_aligned;  ///< position of row 0, or end_aligned
 };
 
+/// Which of the two masks.
 enum class mask_kind : std::int32_t { causal, full };
 
 /// Either of the two masks, as a value: `.mask = winnow::causal{offset}`.
 struct attention_mask {
-    mask_kind kind = mask_kind::causal;
-    std::int32_t offset = end_aligned;
+    mask_kind kind = mask_kind::causal;  ///< causal or full
+    std::int32_t offset = end_aligned;   ///< position of row 0, or end_aligned
 
     constexpr attention_mask() = default;
+    /// From either, implicitly: `.mask = winnow::causal{}`.
     WINNOW_HOST_DEVICE constexpr attention_mask(causal m) : kind(mask_kind::causal), offset(m.offset) {}
+    /// From either, implicitly: `.mask = winnow::full{}`.
     WINNOW_HOST_DEVICE constexpr attention_mask(full m) : kind(mask_kind::full), offset(m.offset) {}
 };
 
@@ -52,12 +55,13 @@ enum class key_part : std::int32_t { sink, list, window };
 
 /// What one row sees, as half-open key ranges.
 struct visible_ranges {
-    std::int32_t sink_end;    ///< sinks: [0, sink_end)
-    std::int32_t list_begin;  ///< listed keys: [list_begin, list_end)
-    std::int32_t list_end;
+    std::int32_t sink_end;      ///< sinks: [0, sink_end)
+    std::int32_t list_begin;    ///< listed keys: [list_begin, list_end)
+    std::int32_t list_end;      ///< one behind the last key that a list can show
     std::int32_t window_begin;  ///< window: [window_begin, window_end)
-    std::int32_t window_end;
+    std::int32_t window_end;    ///< one behind the row's last visible key
 
+    /// True if the row sees `key` as a member of `part`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool sees(key_part part, std::int32_t key) const {
         switch (part) {
         case key_part::sink:

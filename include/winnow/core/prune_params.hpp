@@ -31,6 +31,7 @@ struct prune_params {
     attention_mask mask = causal{};  ///< causal or full, with the position of row 0
     std::int32_t lookahead = 0;      ///< decode steps a list must stay complete for; see eligible_end
 
+    /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };
 

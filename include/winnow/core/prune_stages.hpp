@@ -37,12 +37,13 @@ struct prune_stage {
     std::int32_t keep;          ///< chunks kept, 1 to 65536
 };
 
+/// Most stages of a method.
 inline constexpr int max_prune_stages = 8;
 
 /// A pruning method: stages from coarse to fine and what they share. The last stage's chunks are the selected blocks.
 struct prune_method {
-    prune_stage stages[max_prune_stages] = {};
-    std::int32_t stage_count = 0;  ///< stages in use, 1 to max_prune_stages
+    prune_stage stages[max_prune_stages] = {};  ///< from coarse to fine
+    std::int32_t stage_count = 0;               ///< stages in use, 1 to max_prune_stages
     attention_window window =
         {};  ///< sinks and recent keys, which pruning leaves to attention; sinks are a multiple of
              ///< the last chunk
@@ -101,8 +102,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t first_candidates(std::int32_t eligible
 
 /// A query block of one request: rows [first, last] by position; empty when last < first.
 struct query_span {
-    std::int32_t first;
-    std::int32_t last;
+    std::int32_t first;  ///< position of the first row
+    std::int32_t last;   ///< position of the last row
 };
 
 /// Block `m` of a request, counted from the block of its first row: see basic_selection.
@@ -131,10 +132,13 @@ WINNOW_HOST_DEVICE constexpr std::int32_t first_stage_due(std::int32_t step, std
 
 /// Refresh intervals of stages 1, 2, 3 (InfiniteHiP, appendix F): a larger number reuses lists for longer.
 struct refresh_intervals {
-    std::int32_t steps[max_prune_stages];
+    std::int32_t steps[max_prune_stages];  ///< decode steps between two runs of each stage, >= 1
 };
+/// The paper's default.
 inline constexpr refresh_intervals refresh_default{{16, 8, 4, 4, 4, 4, 4, 4}};
+/// "Fast", the released code's default.
 inline constexpr refresh_intervals refresh_fast{{32, 16, 8, 8, 8, 8, 8, 8}};
+/// "Flash", what the released server recipes use.
 inline constexpr refresh_intervals refresh_flash{{96, 24, 8, 8, 8, 8, 8, 8}};
 
 }  // namespace winnow

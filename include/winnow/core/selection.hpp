@@ -31,11 +31,13 @@ struct basic_selection {
     std::int32_t query_block = 1;            ///< query rows that share a list
     std::int32_t const* list_row = nullptr;  ///< [batch] index on axis 0 for each request; null: the request's own
 
+    /// True if there are no lists.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool empty() const { return block_size == 0; }
     /// 1, the number of KV heads, or the number of query heads.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t list_heads() const {
         return static_cast<std::int32_t>(blocks.extent[1]);
     }
+    /// Entries that a list can hold.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t capacity() const {
         return static_cast<std::int32_t>(blocks.extent[3]);
     }
@@ -54,7 +56,9 @@ struct basic_selection {
     }
 };
 
+/// Lists to read.
 using block_selection = basic_selection<std::int32_t const>;
+/// Lists to write.
 using block_selection_buffer = basic_selection<std::int32_t>;
 
 /// Query blocks that `rows` consecutive rows can touch, wherever they start.
@@ -70,6 +74,7 @@ WINNOW_HOST_DEVICE constexpr std::int32_t query_block_of(std::int32_t position, 
     return position < first ? 0 : position / query_block - first / query_block;
 }
 
+/// Lists per query block for each way of sharing.
 WINNOW_HOST_DEVICE constexpr std::int32_t list_heads_of(sharing s, std::int32_t heads, std::int32_t kv_heads) {
     return s == sharing::per_batch ? 1 : s == sharing::per_kv_group ? kv_heads : heads;
 }

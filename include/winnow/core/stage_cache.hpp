@@ -19,6 +19,7 @@ struct slot_index {
         std::int32_t const s = slot == nullptr ? b : slot[b];
         return s >= 0 && s < slots ? s : -1;
     }
+    /// True if request `b` of the batch is padding.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool padded(std::int32_t b) const { return slots > 0 && (*this)(b) < 0; }
 };
 
@@ -33,14 +34,15 @@ struct stage_cache {
     std::int32_t slots = 0;                         ///< requests that the cache holds lists for
     refresh_intervals intervals = refresh_default;  ///< steps between two refreshes of each stage
 
+    /// Which slot each request uses.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr slot_index index() const { return {slot, slots}; }
 };
 
 /// Where one stage's lists lie inside stage_cache::lists: first the counts [slots, list head], then the chunks'
 /// left ends [slots, list head, keep].
 struct stage_region {
-    std::int64_t counts;
-    std::int64_t lists;
+    std::int64_t counts;  ///< offset of the counts, in int32
+    std::int64_t lists;   ///< offset of the left ends (in the last stage: block ids), in int32
 };
 
 /// Region of `stage`; `rows` lists per list head are kept (the slots at decode).

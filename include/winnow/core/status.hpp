@@ -24,13 +24,14 @@ enum class errc : std::int32_t {
 
 /// Result of every check, plan and launch. `field` and `rule` are string literals and never null.
 struct [[nodiscard]] status {
-    errc code = errc::ok;
+    errc code = errc::ok;    ///< what kind of rule was broken
     char const* field = "";  ///< the field that broke the rule, e.g. "keys.stride[3]"
     char const* rule = "";   ///< the rule, e.g. "must be 1"
     std::int64_t value = 0;  ///< the value found
 
     /// True when nothing went wrong.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool ok() const { return code == errc::ok; }
+    /// True when nothing went wrong.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr explicit operator bool() const { return ok(); }
 };
 

@@ -11,9 +11,9 @@ namespace winnow {
 /// View of a strided tensor; owns nothing. `T` may be const. Strides count elements, not bytes, and may be any int64.
 template <class T, int Rank>
 struct tensor_view {
-    T* data = nullptr;
-    std::int64_t extent[Rank] = {};
-    std::int64_t stride[Rank] = {};
+    T* data = nullptr;               ///< first element
+    std::int64_t extent[Rank] = {};  ///< elements along each axis
+    std::int64_t stride[Rank] = {};  ///< elements between neighbours along each axis
 
     /// Offset of an element, in elements.
     template <class... Index>
@@ -25,6 +25,7 @@ struct tensor_view {
         return sum;
     }
 
+    /// The element at an index.
     template <class... Index>
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr T& operator()(Index... index) const {
         static_assert(sizeof...(Index) == Rank, "one index per axis");
@@ -38,6 +39,7 @@ struct tensor_view {
         return n;
     }
 
+    /// True if no extent is 0 or negative.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool has_elements() const {
         for (auto const e : extent)
             if (e <= 0) return false;

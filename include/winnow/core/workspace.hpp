@@ -14,13 +14,13 @@ inline constexpr std::size_t workspace_alignment = 256;
 
 /// Device memory lent for the duration of a launch. Contents need no initialisation and mean nothing afterwards.
 struct workspace {
-    void* data = nullptr;
-    std::size_t bytes = 0;
+    void* data = nullptr;   ///< device pointer, aligned to workspace_alignment
+    std::size_t bytes = 0;  ///< size
 };
 
 /// Hands out offsets one after another; `bytes` is what has been asked for so far.
 struct workspace_layout {
-    std::size_t bytes = 0;
+    std::size_t bytes = 0;  ///< what has been asked for so far
 
     /// Offset of a region of `count` elements of `size` bytes.
     constexpr std::size_t take(std::size_t count, std::size_t size) {

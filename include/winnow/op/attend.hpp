@@ -26,12 +26,13 @@ namespace winnow {
 struct attend_plan {
     status why;                       ///< ok, or the reason there is no plan
     std::size_t workspace_bytes = 0;  ///< bytes `launch` needs, aligned to workspace_alignment
-    attend_schedule schedule;
-    batch_shape shape{};
-    device_info device;              ///< the device it was made for
-    std::size_t partial_output = 0;  ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
-    std::size_t partial_lse = 0;     ///< offset of fp32 [batch, row, head, split]
+    attend_schedule schedule;         ///< tiles, packing and splits
+    batch_shape shape{};              ///< the extents it was made for
+    device_info device;               ///< the device it was made for
+    std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
+    std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
 
+    /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launch.
     [[nodiscard]] constexpr bool same_layout(attend_plan const& other) const {

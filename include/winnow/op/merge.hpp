@@ -18,8 +18,9 @@ namespace winnow {
 
 /// Outcome of planning: nothing but a status.
 struct merge_plan {
-    status why;
+    status why;                       ///< ok, or the reason there is no plan
     std::size_t workspace_bytes = 0;  ///< always 0
+    /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
 };
 

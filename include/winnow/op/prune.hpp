@@ -23,10 +23,11 @@ namespace winnow {
 
 /// Extents of the selection that a method writes: [batch, list head, query block, entry].
 struct selection_extents {
-    std::int32_t batch;
-    std::int32_t list_heads;
-    std::int32_t query_blocks;
-    std::int32_t capacity;
+    std::int32_t batch;         ///< requests
+    std::int32_t list_heads;    ///< lists per query block
+    std::int32_t query_blocks;  ///< query blocks of a request, at most
+    std::int32_t capacity;      ///< entries of a list, at most
+    /// Lists in all.
     [[nodiscard]] constexpr std::size_t list_count() const {
         return static_cast<std::size_t>(batch) * list_heads * query_blocks;
     }
@@ -89,16 +90,17 @@ constexpr status check(prune_method const& m) {
 
 /// Where a prune launch keeps its intermediate data. Query blocks are processed in slabs so that memory stays bounded.
 struct prune_plan {
-    status why;
-    std::size_t workspace_bytes = 0;
-    batch_shape shape{};
-    std::int32_t slab_blocks = 0;  ///< query blocks of the first stage in a slab
-    std::int32_t slabs = 0;
+    status why;                       ///< ok, or the reason there is no plan
+    std::size_t workspace_bytes = 0;  ///< bytes `launch` needs, aligned to workspace_alignment
+    batch_shape shape{};              ///< the extents it was made for
+    std::int32_t slab_blocks = 0;     ///< query blocks of the first stage in a slab
+    std::int32_t slabs = 0;           ///< slabs that cover a request's query blocks
     std::int32_t list_rows = 0;       ///< lists of one stage: batch * list heads * finest blocks of a slab
     std::int32_t max_candidates = 0;  ///< candidates of one query block in any stage
     std::size_t scores = 0;           ///< offset: uint32 [batch, list head, slab block, max_candidates]
     std::size_t lists = 0;            ///< offset: all stages' lists of the slab, see stage_region_of
 
+    /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launch.
     [[nodiscard]] constexpr bool same_layout(prune_plan const& o) const {

@@ -19,16 +19,17 @@ struct sparse_prefill_params {
         {};                             ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
     tensor_view<T const, 4> keys = {};  ///< [batch | 1 | page, token, kv_head, channel]
     tensor_view<T const, 4> values = {};  ///< same axes as keys, own strides
-    kv_index kv = {};
-    query_index rows = {};
-    prune_method method = hip_3k;   ///< stages, scorer, sharing, sinks and window
-    tensor_view<T, 4> output = {};  ///< axes of queries
-    lse_view lse = {};              ///< [batch, token, head]; optional
-    float scale = 0;
-    float soft_cap = 0;
-    attention_mask mask = causal{};
-    std::int32_t dense_tail = 0;  ///< last rows of each request that attend to everything (upstream HiP: 64)
+    kv_index kv = {};                     ///< where tokens live; default contiguous
+    query_index rows = {};                ///< ragged queries; default one row range per batch entry
+    prune_method method = hip_3k;         ///< stages, scorer, sharing, sinks and window
+    tensor_view<T, 4> output = {};        ///< axes of queries
+    lse_view lse = {};                    ///< [batch, token, head]; optional
+    float scale = 0;                      ///< of the scores; must be > 0
+    float soft_cap = 0;                   ///< as in attend_params
+    attention_mask mask = causal{};       ///< causal or full, with the position of row 0
+    std::int32_t dense_tail = 0;          ///< last rows of each request that attend to everything (upstream HiP: 64)
 
+    /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
 };
 
@@ -38,29 +39,31 @@ template <class T>
 struct sparse_decode_params {
     tensor_view<T const, 4> queries = {};  ///< [batch, 1, head, channel]
     tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel]
-    tensor_view<T const, 4> values = {};
-    kv_index kv = {};
-    prune_method method = hip_3k;
-    stage_cache cache = {};
-    tensor_view<T, 4> output = {};  ///< [batch, 1, head, channel]; a padded row (slot -1 or length 0) gives 0
-    lse_view lse = {};              ///< [batch, 1, head]; optional
-    float scale = 0;
-    float soft_cap = 0;
+    tensor_view<T const, 4> values = {};   ///< same axes as keys, own strides
+    kv_index kv = {};                      ///< where tokens live; default contiguous
+    prune_method method = hip_3k;          ///< stages, scorer, sharing, sinks and window
+    stage_cache cache = {};                ///< lists between steps, one set per slot
+    tensor_view<T, 4> output = {};         ///< [batch, 1, head, channel]; a padded row (slot -1 or length 0) gives 0
+    lse_view lse = {};                     ///< [batch, 1, head]; optional
+    float scale = 0;                       ///< of the scores; must be > 0
+    float soft_cap = 0;                    ///< as in attend_params
 
+    /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, {}, keys, kv); }
 };
 
 /// Plan of either operator.
 struct sparse_plan {
-    status why;
-    std::size_t workspace_bytes = 0;
-    prune_plan prune;
-    attend_plan attend;
+    status why;                        ///< ok, or the reason there is no plan
+    std::size_t workspace_bytes = 0;   ///< bytes `launch` needs, aligned to workspace_alignment
+    prune_plan prune;                  ///< the pruning half
+    attend_plan attend;                ///< the attention half
     attend_plan tail;                  ///< the dense rows of a prefill
     std::size_t selection_blocks = 0;  ///< offset of the selection's blocks (prefill)
-    std::size_t selection_counts = 0;
-    std::size_t scratch = 0;  ///< offset of what prune and attend use in turn
+    std::size_t selection_counts = 0;  ///< offset of its counts (prefill)
+    std::size_t scratch = 0;           ///< offset of what prune and attend use in turn
 
+    /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launches.
     [[nodiscard]] constexpr bool same_layout(sparse_plan const& o) const {

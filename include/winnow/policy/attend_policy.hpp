@@ -146,7 +146,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
         std::int64_t most = shape.max_keys;
         if (window.recent != whole_context) {
             most = smaller<std::int64_t>(most, std::int64_t{window.sinks} + window.recent) + s.tile_tokens +
-                   4 * granule_keys;
+                   std::int64_t{4} * granule_keys;
             if (listed) most += std::int64_t{selection.capacity()} * selection.block_size;
         }
         std::int64_t const tiles = std::int64_t{s.query_tiles} * shape.kv_heads * s.head_groups;

@@ -8,11 +8,12 @@
 #include <thread>
 #include <vector>
 
+/// Every operator in double precision by plain loops, on the same params with host pointers; quality measures.
 namespace winnow::reference {
 
 /// How a reference computation runs. Results do not depend on it.
 struct run_options {
-    int threads = 1;
+    int threads = 1;  ///< threads that share the work, the caller's among them
     std::function<void(std::int64_t done, std::int64_t total)> progress =
         {};  ///< called one at a time, from any thread
 };

@@ -13,13 +13,15 @@ namespace winnow::reference {
 
 /// Lists of every stage, request, list head and query block: what a test compares by score margin.
 struct prune_trace {
-    std::int32_t list_heads = 0;
+    std::int32_t list_heads = 0;                       ///< lists per query block
     std::int32_t query_blocks[max_prune_stages] = {};  ///< per request, in each stage
     std::vector<pruned_list> lists[max_prune_stages];  ///< [request, list head, query block]
 
+    /// The list of one stage, request, list head and query block.
     pruned_list& at(std::int32_t stage, std::int32_t request, std::int32_t list_head, std::int32_t m) {
         return lists[stage][index(stage, request, list_head, m)];
     }
+    /// The same, to read.
     pruned_list const& at(std::int32_t stage, std::int32_t request, std::int32_t list_head, std::int32_t m) const {
         return lists[stage][index(stage, request, list_head, m)];
     }
@@ -35,17 +37,21 @@ private:
 
 /// Memory for a selection, and the view that prune takes; `view` points into the vectors, so the struct only moves.
 struct selection_storage {
-    std::vector<std::int32_t> blocks, counts;
-    block_selection_buffer view;
+    std::vector<std::int32_t> blocks;  ///< entries of all lists
+    std::vector<std::int32_t> counts;  ///< of each list
+    block_selection_buffer view;       ///< the lists, to write and to read
 
     selection_storage() = default;
+    /// Room for all lists of a call.
     selection_storage(prune_method const& method, batch_shape const& shape) {
         auto const extents = selection_extents_of(method, shape);
         blocks.resize(extents.list_count() * static_cast<std::size_t>(extents.capacity));
         counts.resize(extents.list_count());
         view = packed_selection(blocks.data(), counts.data(), method, shape);
     }
+    /// The vectors keep their memory, so `view` stays right.
     selection_storage(selection_storage&&) = default;
+    /// The vectors keep their memory, so `view` stays right.
     selection_storage& operator=(selection_storage&&) = default;
 };
 

@@ -40,12 +40,13 @@ struct query_groups {
 /// Everything that the stages of one request share.
 template <class T>
 struct prune_request {
-    prune_params<T> const& p;
-    request_view view;
-    std::int32_t request;
-    prune_rounding rounding;
+    prune_params<T> const& p;          ///< the call
+    request_view view;                 ///< lengths and position of the request
+    std::int32_t request;              ///< index in the batch
+    prune_rounding rounding;           ///< where to round
     std::vector<row_cache<T>> caches;  ///< one per KV head
 
+    /// Looks up request `b`.
     prune_request(prune_params<T> const& params, std::int32_t b, prune_rounding how)
         : p(params), view(request_of(params.shape(), params.rows, params.kv, page_size_of(params.keys, params.kv),
                                      params.mask, b)),
@@ -55,6 +56,7 @@ struct prune_request {
     }
 };
 
+/// Averages the rows of `span` in groups of stage.query_stride, aligned to absolute positions.
 template <class T>
 query_groups groups_of(prune_request<T> const& q, prune_stage const& stage, query_span span, std::int32_t head) {
     auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);

@@ -29,9 +29,13 @@ struct attention_quality {
 
 /// Softmax mass of every query block of every head over key blocks; each query block's masses sum to 1.
 struct attention_map {
-    std::int32_t batch = 0, heads = 0, query_blocks = 0, key_blocks = 0;
-    std::vector<double> mass;  ///< [batch, head, query block, key block]
+    std::int32_t batch = 0;         ///< requests
+    std::int32_t heads = 0;         ///< query heads
+    std::int32_t query_blocks = 0;  ///< of a request, at most
+    std::int32_t key_blocks = 0;    ///< of a context, at most
+    std::vector<double> mass;       ///< [batch, head, query block, key block]
 
+    /// One cell.
     double& at(std::int32_t b, std::int32_t head, std::int32_t m, std::int32_t block) {
         return mass[((static_cast<std::size_t>(b) * static_cast<std::size_t>(heads) + static_cast<std::size_t>(head)) *
                          static_cast<std::size_t>(query_blocks) +
@@ -39,6 +43,7 @@ struct attention_map {
                         static_cast<std::size_t>(key_blocks) +
                     static_cast<std::size_t>(block)];
     }
+    /// One cell, to read.
     double at(std::int32_t b, std::int32_t head, std::int32_t m, std::int32_t block) const {
         return const_cast<attention_map&>(*this).at(b, head, m, block);
     }

@@ -54,7 +54,9 @@ public:
         return slot;
     }
 
+    /// Channels of the key in a slot.
     float const* key(std::int32_t slot) const { return data_.data() + static_cast<std::size_t>(slot) * width_; }
+    /// Channels of the value in a slot.
     float const* value(std::int32_t slot) const { return key(slot) + channels_; }
 
 private:

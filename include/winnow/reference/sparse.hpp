@@ -36,10 +36,11 @@ status sparse_prefill(sparse_prefill_params<T> const& p, attend_result* exact = 
 
 /// List of one stage, slot and list head in a stage cache.
 struct cached_list {
-    std::int32_t* count;
-    std::int32_t* entries;
+    std::int32_t* count;    ///< entries in use
+    std::int32_t* entries;  ///< left ends; block ids in the last stage
 };
 
+/// The list of `stage` that `slot` and `list_head` keep.
 template <class T>
 cached_list cached_list_of(sparse_decode_params<T> const& p, std::int32_t stage, std::int32_t slot,
                            std::int32_t list_head) {

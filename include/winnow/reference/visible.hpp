@@ -59,24 +59,32 @@ void visible_keys(attend_params<T> const& p, request_view const& r, std::int32_t
 /// One row of one query head with the keys that it sees.
 template <class T>
 struct visible_row {
-    std::int32_t request, row;        ///< request, and row within it
-    std::int32_t outer, token, head;  ///< indices on the first three axes of queries and output
-    request_view const* view;
+    std::int32_t request;                    ///< index in the batch
+    std::int32_t row;                        ///< row of the request
+    std::int32_t outer;                      ///< index on axis 0 of queries and output
+    std::int32_t token;                      ///< index on axis 1
+    std::int32_t head;                       ///< query head
+    request_view const* view;                ///< lengths and position of the request
     float const* query;                      ///< [head_dim]
     std::vector<std::int32_t> const* keys;   ///< positions, ascending
     std::vector<std::int32_t> const* slots;  ///< the same keys in the cache
-    row_cache<T> const* cache;
+    row_cache<T> const* cache;               ///< rows of keys and values
 
+    /// Keys that the row sees.
     std::size_t count() const { return slots->size(); }
+    /// Channels of its n-th key.
     float const* key(std::size_t n) const { return cache->key((*slots)[n]); }
+    /// Channels of its n-th value.
     float const* value(std::size_t n) const { return cache->value((*slots)[n]); }
 };
 
 /// Rows that `p.range` covers, as [first, end) of the request.
 struct covered_rows {
-    std::int32_t first, end;
+    std::int32_t first;  ///< row of the request
+    std::int32_t end;    ///< one behind the last
 };
 
+/// Rows that `p.range` covers.
 template <class T>
 covered_rows covered(attend_params<T> const& p, request_view const& r) {
     std::int32_t const cut = larger(r.queries - p.tail, 0);
