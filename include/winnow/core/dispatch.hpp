@@ -11,6 +11,8 @@ namespace winnow {
 template <auto... Values>
 struct value_list {
     static constexpr int size = sizeof...(Values);  ///< values in the list
+    /// True if `value` is in the list.
+    static constexpr bool contains([[maybe_unused]] auto value) { return ((value == Values) || ...); }
 };
 
 /// Calls `f(std::integral_constant<..., v>)` for the `v` in the list that equals `value` and returns its status;

@@ -17,6 +17,9 @@ namespace winnow {
 /// Head dimensions that the default launches instantiate.
 using supported_head_dims = value_list<64, 128, 256>;
 
+/// Keys per block of a selection.
+using supported_block_sizes = value_list<8, 16, 32, 64, 128>;
+
 /// Limit of query rows that share a list: a position and a block beyond it still fit int32.
 inline constexpr std::int64_t max_query_block = std::int64_t{1} << 20;
 
@@ -82,7 +85,7 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
             return fail(errc::bad_extent, "keys.extent", "must lie in [0, max_tokens]", keys.extent[axis]);
     }
     std::int64_t const head_dim = queries.extent[3];
-    if (head_dim != 64 && head_dim != 128 && head_dim != 256)
+    if (!supported_head_dims::contains(head_dim))
         return fail(errc::unsupported, "queries.extent[3]", "head_dim must be 64, 128 or 256", head_dim);
     if (keys.extent[3] != head_dim)
         return fail(errc::bad_extent, "keys.extent[3]", "must equal queries.extent[3]", keys.extent[3]);
@@ -171,7 +174,7 @@ constexpr status check_window(attention_window const& window, attention_mask con
 template <class Index>
 constexpr status check_selection(basic_selection<Index> const& s, batch_shape const& shape) {
     std::int64_t const size = s.block_size;  // 0 with lists is a forgotten field
-    if (size != 8 && size != 16 && size != 32 && size != 64 && size != 128)
+    if (!supported_block_sizes::contains(size))
         return fail(errc::unsupported, "selection.block_size", "must be 8, 16, 32, 64 or 128", size);
     if (s.query_block < 1 || s.query_block > max_query_block)
         return fail(errc::out_of_range, "selection.query_block", "must lie in [1, max_query_block]", s.query_block);
