@@ -37,6 +37,17 @@ TEST_CASE("prune_stages: lookahead admits all that leaves the window meanwhile, 
     CHECK(wrong == 0);
 }
 
+TEST_CASE("prune_stages: lookahead admits nothing that stays in the window", "[core]") {
+    int wrong = 0;
+    for (std::int32_t keys = 1; keys <= 30; ++keys)
+        for (std::int32_t const recent : {1, 2, 5, 12, 40, whole_context})
+            for (std::int32_t lookahead = 0; lookahead <= smaller(recent, 20); ++lookahead) {
+                std::int32_t const hidden = eligible_end(keys - 1 + lookahead, keys + lookahead, {0, recent}, 0);
+                wrong += eligible_end(keys - 1, keys, {0, recent}, lookahead) != smaller(hidden, keys);
+            }
+    CHECK(wrong == 0);
+}
+
 TEST_CASE("prune_stages: eligible_end does not overflow", "[core]") {
     std::int32_t const most = std::numeric_limits<std::int32_t>::max(), keys = most - (1 << 20);
     CHECK(eligible_end(keys - 1, keys, {0, 1024}, most) == keys);

@@ -66,3 +66,12 @@ TEST_CASE("selection: a buffer reads as a selection", "[core]") {
     CHECK_FALSE(s.empty());
     CHECK(block_selection{}.empty());
 }
+
+TEST_CASE("selection: query blocks of any length do not overflow", "[core]") {
+    constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+    CHECK(query_blocks_of(0, most) == 0);
+    CHECK(query_blocks_of(1, most) == 1);
+    CHECK(query_blocks_of(40, most) == 2);
+    CHECK(query_blocks_of(most, most) == 2);
+    CHECK(query_blocks_of(most, 1) == most);
+}

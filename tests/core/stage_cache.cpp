@@ -66,3 +66,11 @@ TEST_CASE("stage_cache: slots of a batch, and what counts as a padded row", "[co
         CHECK(mapped.padded(row) == (expected[row] < 0));
     }
 }
+
+TEST_CASE("stage_cache: a method with too many stages is asked before check sees it", "[core]") {
+    prune_method method = hip_tiny;
+    method.stage_count = max_prune_stages;
+    auto const all = stage_cache_entries(method, 8, 2, 4);
+    method.stage_count = std::numeric_limits<std::int32_t>::max();
+    CHECK(stage_cache_entries(method, 8, 2, 4) == all);
+}

@@ -323,6 +323,8 @@ TEST_CASE("check attend: contents of a selection", "[op]") {
         CHECK(std::string(check_contents(forgotten, 128).field) == "selection.block_size");
         forgotten = s, forgotten.blocks.data = nullptr;
         CHECK(std::string(check_contents(forgotten, 128).field) == "selection.blocks.data");
+        forgotten = s, forgotten.counts = {};
+        CHECK(std::string(check_contents(forgotten, 128).field) == "selection.counts.extent");
         forgotten = s, forgotten.counts.data = nullptr;
         CHECK(std::string(check_contents(forgotten, 128).field) == "selection.counts.data");
     }
@@ -376,4 +378,31 @@ TEST_CASE("plan: workspaces that are too small or misaligned", "[op]") {
     CHECK(check_workspace({memory, 1023}, 1024).value == 1023);
     CHECK(check_workspace({memory + 16, 1000}, 100).code == errc::misaligned);
     CHECK(check_workspace({memory + 16, 1000}, 100).value == 16);
+}
+
+TEST_CASE("check attend: ragged keys of a batch that has none", "[op]") {
+    std::int32_t const start[] = {0, 0, 0};
+    alignas(16) bf16 memory[2 * 64] = {};
+    params p;
+    p.queries = packed_view(static_cast<bf16 const*>(memory), {2, 1, 1, 64});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {1, 0, 1, 64});
+    p.kv = {.layout = kv_layout::ragged, .start = start, .max_length = 1};
+    p.output = packed_view(memory, {2, 1, 1, 64});
+    p.scale = 1;
+    reference::attend_result exact;
+    REQUIRE(reference::attend(p, &exact).ok());
+    for (double const lse : exact.lse) CHECK(lse == -std::numeric_limits<double>::infinity());
+    p.kv.max_length = 2;
+    CHECK(std::string(check(p).field) == "kv.max_length");
+}
+
+TEST_CASE("plan attend: more tiles than a grid holds", "[op]") {
+    params p;
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {1, max_tokens, 512, 64});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {1, 1000, 512, 64});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {1, max_tokens, 512, 64});
+    p.scale = 1;
+    attend_plan const made = attend_plan_of(p, device_info{});
+    CHECK(made.why.code == errc::unsupported);
+    CHECK(std::string(made.why.field) == "queries.extent");
 }

@@ -1,5 +1,6 @@
 // Bad input of prune: every rule of check, and plans.
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -186,4 +187,14 @@ TEST_CASE("prune: extents of the selection", "[op]") {
     CHECK(s.blocks.stride[2] == 256);
     method.sharing = sharing::per_head;
     CHECK(selection_extents_of(method, shape).list_heads == 12);
+}
+
+TEST_CASE("plan prune: as many query blocks as there are positions", "[op]") {
+    prune_method method = hip_tiny;
+    for (auto& stage : method.stages) stage.query_block = stage.query_stride = 1;
+    batch_shape const shape{1, 1, 1, 64, static_cast<std::int32_t>(max_tokens), 8};
+    prune_plan const made = prune_plan_of(method, shape);
+    CHECK(made.slabs > 0);
+    CHECK(std::int64_t{made.slabs} * made.slab_blocks >= max_tokens);
+    CHECK(std::int64_t{made.slabs} * made.slab_blocks <= std::numeric_limits<std::int32_t>::max());
 }

@@ -157,3 +157,28 @@ TEST_CASE("plan sparse_decode: depends on maxima, not on lengths or slots of the
     CHECK(before.attend.schedule.splits == after.attend.schedule.splits);
     CHECK(before.workspace_bytes >= larger(before.prune.workspace_bytes, before.attend.workspace_bytes));
 }
+
+TEST_CASE("sparse_plan_of: sizes a decode step before there are tensors", "[op]") {
+    decode_memory m;
+    decode p = m.view();
+    std::size_t const bytes = plan(p, device_info{}).workspace_bytes;
+    p.queries.data = p.keys.data = p.values.data = nullptr;
+    p.output.data = nullptr;
+    p.cache.step = p.cache.lists = nullptr;
+    CHECK(cached_selection(p).blocks.data == nullptr);
+    CHECK(cached_selection(p).counts.data == nullptr);
+    CHECK(sparse_plan_of(p, device_info{}).workspace_bytes == bytes);
+}
+
+TEST_CASE("plan sparse_prefill: lists that no address space holds", "[op]") {
+    testing::attend_input<bf16> input(
+        {.queries = {20, 20}, .keys = {200, 130}, .heads = 4, .kv_heads = 2, .ragged_queries = true});
+    prefill p = prefill_of(input.params());
+    p.method = {.stages = {{1, 1, 8, 65536}}, .stage_count = 1, .window = {16, 64}, .sharing = sharing::per_head};
+    p.queries.extent[1] = p.output.extent[1] = p.lse.values.extent[1] = max_tokens;
+    p.rows.batch = 65535;
+    p.rows.max_length = static_cast<std::int32_t>(max_tokens);
+    p.kv = {.layout = kv_layout::ragged, .start = p.rows.start, .max_length = 100};
+    p.keys.extent[0] = p.values.extent[0] = 1;
+    CHECK(plan(p, device_info{}).why.code == errc::unsupported);
+}

@@ -156,3 +156,12 @@ TEST_CASE("parallel_for: every index once, on any number of threads", "[referenc
             CHECK(once);
         }
 }
+
+TEST_CASE("quality: a map of one block, however long the block is said to be", "[reference]") {
+    auto in = uniform(4, 40);
+    constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+    reference::attention_map map;
+    REQUIRE(reference::map_attention(in.params(), most, most, map).ok());
+    CHECK(map.key_blocks == 1);
+    for (std::int32_t h = 0; h < 2; ++h) CHECK(map.at(0, h, 0, 0) == Catch::Approx(1.0));
+}

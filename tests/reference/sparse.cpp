@@ -318,3 +318,17 @@ TEST_CASE("reference sparse_decode: lists per KV group and per head", "[referenc
         }
     }
 }
+
+TEST_CASE("reference sparse_decode: an empty batch over slots", "[reference]") {
+    std::vector<std::int32_t> step(3, 5), slot(1, 2), lists(stage_cache_entries(hip_tiny, 4, 2, 3), -1);
+    sparse_decode_params<bf16> p;
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {0, 1, 4, 64});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {0, 100, 2, 64});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {0, 1, 4, 64});
+    p.method = hip_tiny;
+    p.cache = {step.data(), lists.data(), slot.data(), 3};
+    p.scale = 1;
+    REQUIRE(check(p).ok());
+    CHECK(reference::sparse_decode(p).ok());
+    CHECK(step == std::vector<std::int32_t>(3, 5));
+}

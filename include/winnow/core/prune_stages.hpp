@@ -88,10 +88,9 @@ inline constexpr prune_method hip_tiny{.stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}
 WINNOW_HOST_DEVICE constexpr std::int32_t eligible_end(std::int32_t last, std::int32_t keys, attention_window window,
                                                        std::int32_t lookahead) {
     if (last < 0) return 0;
-    std::int32_t const hidden = last < window.recent ? 0 : last - window.recent + 1;
-    std::int32_t const seen = last < keys ? last + 1 : keys;
-    std::int32_t const before = smaller(hidden, keys);
-    return before + smaller(smaller(lookahead, window.recent), seen - before);
+    std::int64_t const seen = last < keys ? last + 1 : keys;
+    std::int64_t const hidden = std::int64_t{last} + 1 - window.recent + lookahead;
+    return static_cast<std::int32_t>(smaller(larger<std::int64_t>(hidden, 0), seen));
 }
 
 /// Chunks of a first stage: the grid starts at the end of the sinks.

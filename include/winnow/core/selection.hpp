@@ -63,7 +63,7 @@ using block_selection_buffer = basic_selection<std::int32_t>;
 
 /// Query blocks that `rows` consecutive rows can touch, wherever they start.
 WINNOW_HOST_DEVICE constexpr std::int32_t query_blocks_of(std::int32_t rows, std::int32_t query_block) {
-    return rows <= 0 ? 0 : (rows - 1 + query_block - 1) / query_block + 1;
+    return rows <= 1 ? larger(rows, 0) : (rows - 2) / query_block + 2;
 }
 
 /// Query block of a row, counted from the request's first: see basic_selection.

@@ -57,8 +57,9 @@ WINNOW_HOST_DEVICE constexpr stage_region stage_region_of(prune_method const& me
 /// int32 elements of stage_cache::lists for a method.
 constexpr std::size_t stage_cache_entries(prune_method const& method, std::int32_t heads, std::int32_t kv_heads,
                                           std::int32_t slots) {
+    std::int32_t const stages = smaller<std::int32_t>(method.stage_count, max_prune_stages);  // check refuses more
     return static_cast<std::size_t>(
-        stage_region_of(method, list_heads_of(method.sharing, heads, kv_heads), slots, method.stage_count).counts);
+        stage_region_of(method, list_heads_of(method.sharing, heads, kv_heads), slots, stages).counts);
 }
 
 }  // namespace winnow

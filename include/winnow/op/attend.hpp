@@ -90,6 +90,12 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
     result.shape = p.shape();
     result.schedule = attend_schedule_of(result.shape, p.selection, p.window,
                                          p.range == row_range::tail_only ? p.tail : 0, device.shared_memory_per_block);
+    std::int64_t const tiles =
+        std::int64_t{result.schedule.query_tiles} * result.shape.kv_heads * result.schedule.head_groups;
+    if (tiles > std::numeric_limits<std::int32_t>::max()) {  // the grid's first dimension
+        result.why = fail(errc::unsupported, "queries.extent", "row tiles of all heads must be < 2^31", tiles);
+        return result;
+    }
     if (result.schedule.splits > 1) {
         auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
                           result.schedule.splits;

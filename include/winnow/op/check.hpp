@@ -129,7 +129,7 @@ constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, 
         if (keys.extent[0] != 1)
             return fail(errc::bad_extent, "keys.extent[0]", "must be 1 for ragged keys", keys.extent[0]);
         if (kv.start == nullptr && batch > 0) return fail(errc::null_pointer, "kv.start", "ragged keys need it", 0);
-        if (kv.max_length > keys.extent[1])
+        if (kv.max_length > larger<std::int64_t>(keys.extent[1], 1))  // a batch of empty requests has no row at all
             return fail(errc::out_of_range, "kv.max_length", "must be <= keys.extent[1]", kv.max_length);
         break;
     case kv_layout::block_table:
@@ -170,6 +170,18 @@ constexpr status check_window(attention_window const& window, attention_mask con
     return {};
 }
 
+/// Entries of a list are adjacent, and every list has a count.
+template <class Index>
+constexpr status check_list_extents(basic_selection<Index> const& s) {
+    if (s.blocks.stride[3] != 1 && s.blocks.extent[3] > 1)
+        return fail(errc::bad_stride, "selection.blocks.stride[3]", "must be 1", s.blocks.stride[3]);
+    for (int axis = 0; axis < 3; ++axis)
+        if (s.counts.extent[axis] != s.blocks.extent[axis])
+            return fail(errc::bad_extent, "selection.counts.extent", "must equal the first three of blocks",
+                        s.counts.extent[axis]);
+    return {};
+}
+
 /// Geometry of a selection; its contents are checked by check_contents (host) or launch_contents_check (device).
 template <class Index>
 constexpr status check_selection(basic_selection<Index> const& s, batch_shape const& shape) {
@@ -191,12 +203,7 @@ constexpr status check_selection(basic_selection<Index> const& s, batch_shape co
     if (s.blocks.extent[3] < 0 || s.blocks.extent[3] > max_tokens / size)
         return fail(errc::bad_extent, "selection.blocks.extent[3]", "must lie in [0, max_tokens / block_size]",
                     s.blocks.extent[3]);
-    if (s.blocks.stride[3] != 1 && s.blocks.extent[3] > 1)
-        return fail(errc::bad_stride, "selection.blocks.stride[3]", "must be 1", s.blocks.stride[3]);
-    for (int axis = 0; axis < 3; ++axis)
-        if (s.counts.extent[axis] != s.blocks.extent[axis])
-            return fail(errc::bad_extent, "selection.counts.extent", "must equal the first three of blocks",
-                        s.counts.extent[axis]);
+    if (auto r = check_list_extents(s); !r) return r;
     if (auto r = check_pointer(s.blocks.data, s.blocks.has_elements(), "selection.blocks.data"); !r) return r;
     if (auto r = check_pointer(s.counts.data, s.counts.has_elements(), "selection.counts.data"); !r) return r;
     return check_pointer(s.list_row, false, "selection.list_row");
@@ -234,6 +241,7 @@ template <class Index>
 constexpr status check_contents(basic_selection<Index> const& s, std::int32_t keys) {
     if (s.block_size < 1)
         return fail(errc::unsupported, "selection.block_size", "must be 8, 16, 32, 64 or 128", s.block_size);
+    if (auto r = check_list_extents(s); !r) return r;
     if (auto r = check_pointer(s.blocks.data, s.blocks.has_elements(), "selection.blocks.data"); !r) return r;
     if (auto r = check_pointer(s.counts.data, s.counts.has_elements(), "selection.counts.data"); !r) return r;
     auto const blocks = static_cast<std::int32_t>(ceil_div<std::int64_t>(larger(keys, 0), s.block_size));

@@ -172,10 +172,12 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
     std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / m.last().query_block;
     std::int32_t const blocks = query_blocks_of(shape.max_queries, coarse);
     std::size_t const per_block = larger<std::size_t>(lists * ratio * result.max_candidates * sizeof(std::uint32_t), 1);
+    // A slab may reach past the last block: its positions, beyond max_tokens, have to fit int32 as well.
+    std::int32_t const most = smaller(blocks, static_cast<std::int32_t>(max_query_block / coarse));
     std::int32_t const fit = static_cast<std::int32_t>(smaller<std::size_t>(
-        larger<std::size_t>(prune_slab_bytes / per_block, 1), static_cast<std::size_t>(larger(blocks, 1))));
+        larger<std::size_t>(prune_slab_bytes / per_block, 1), static_cast<std::size_t>(larger(most, 1))));
     result.slab_blocks = fit;
-    result.slabs = ceil_div(blocks, fit);
+    result.slabs = static_cast<std::int32_t>(ceil_div<std::int64_t>(blocks, fit));
     result.list_rows = static_cast<std::int32_t>(lists) * fit * ratio;
     workspace_layout layout;
     result.scores =

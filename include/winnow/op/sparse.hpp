@@ -122,9 +122,10 @@ constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
     std::int32_t const capacity = p.method.last().keep;
     std::int32_t const rows =
         p.cache.slot == nullptr ? shape.batch : p.cache.slots;  // row b is slot b without an index
+    std::int32_t const* const lists = p.cache.lists;  // null while a workspace is sized before there are tensors
     block_selection s;
-    s.blocks = packed_view<std::int32_t const>(p.cache.lists + at.lists, {rows, heads, 1, capacity});
-    s.counts = packed_view<std::int32_t const>(p.cache.lists + at.counts, {rows, heads, 1});
+    s.blocks = packed_view(lists == nullptr ? lists : lists + at.lists, {rows, heads, 1, capacity});
+    s.counts = packed_view(lists == nullptr ? lists : lists + at.counts, {rows, heads, 1});
     s.block_size = p.method.last().chunk;
     s.query_block = p.method.last().query_block;
     s.list_row = p.cache.slot;
@@ -195,6 +196,11 @@ constexpr sparse_plan sparse_plan_of(sparse_prefill_params<T> const& p, device_i
     sparse_plan result;
     auto const shape = p.shape();
     auto const extents = selection_extents_of(p.method, shape);
+    if (extents.list_count() > (std::size_t{1} << 60) / static_cast<std::size_t>(extents.capacity) / 4) {
+        result.why =
+            fail(errc::unsupported, "method.stages.keep", "lists of all rows must take < 2^60 bytes", extents.capacity);
+        return result;
+    }
     workspace_layout layout;
     result.selection_blocks = layout.take(extents.list_count() * extents.capacity, sizeof(std::int32_t));
     result.selection_counts = layout.take(extents.list_count(), sizeof(std::int32_t));

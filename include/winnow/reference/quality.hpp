@@ -64,7 +64,7 @@ attention_map empty_map(attend_params<T> const& p, std::int32_t query_block, std
     attention_map map{shape.batch,
                       shape.heads,
                       query_blocks_of(shape.max_queries, query_block),
-                      ceil_div(shape.max_keys, key_block),
+                      static_cast<std::int32_t>(ceil_div<std::int64_t>(shape.max_keys, key_block)),
                       {}};
     map.mass.assign(static_cast<std::size_t>(map.batch) * static_cast<std::size_t>(map.heads) *
                         static_cast<std::size_t>(map.query_blocks) * static_cast<std::size_t>(map.key_blocks),

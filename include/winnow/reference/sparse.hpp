@@ -95,8 +95,8 @@ status sparse_decode(sparse_decode_params<T> const& p, attend_result* exact = nu
         if (slot >= 0) refresh_slot(p, static_cast<std::int32_t>(b), slot, rounding);
     });
     attend_params<T> attention = attend_part(p);
-    attention.kv.length = lengths.data();  // a padded row sees no key
-    attention.selection.list_row = slots.data();
+    attention.kv.length = lengths.data();                              // a padded row sees no key
+    if (shape.batch > 0) attention.selection.list_row = slots.data();  // of no request, it may be null
     if (auto s = attend(attention, exact, options); !s) return s;
     for (std::int32_t const slot : slots)
         if (slot >= 0) ++p.cache.step[slot];
