@@ -57,12 +57,13 @@ WINNOW_HOST_DEVICE inline double frequency_of(rope const& r, double log2_theta, 
 /// A frequency that is NaN or not within +-2^32 counts as 0.
 WINNOW_HOST_DEVICE inline std::uint64_t turns_of(double frequency) {
     constexpr double high = 0x1.45f306dc9c883p-3, low = -0x1.6b01ec5417056p-57;  // 1 / (2 pi) in two doubles
-    if (!(std::fabs(frequency) <= 0x1p32)) return 0;
-    double const turns = frequency * high;
-    double const rest = std::fma(frequency, high, -turns) + frequency * low;
-    double const part = turns - std::floor(turns);
-    std::uint64_t const whole = part < 1.0 ? static_cast<std::uint64_t>(part * 0x1p64) : 0;  // -tiny + 1 rounds to 1
-    return whole + static_cast<std::uint64_t>(static_cast<std::int64_t>(rest * 0x1p64));
+    double const size = std::fabs(frequency);
+    if (!(size <= 0x1p32)) return 0;
+    double const turns = size * high;
+    double const rest = std::fma(size, high, -turns) + size * low;
+    auto const angle = static_cast<std::uint64_t>((turns - std::floor(turns)) * 0x1p64) +
+                       static_cast<std::uint64_t>(static_cast<std::int64_t>(rest * 0x1p64));
+    return frequency < 0 ? 0 - angle : angle;
 }
 
 /// Angle at a position (any int32) in half turns, in [-1, 1]: the angle in radians over pi, rounded once to fp32.
