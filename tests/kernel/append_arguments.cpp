@@ -1,4 +1,5 @@
-// What the append kernel does, block by block and item by item on the host: the same index arithmetic, against the oracle.
+// What the append kernel does, block by block and item by item on the host: the same index arithmetic, against the
+// oracle.
 #include "winnow/kernel/append_arguments.hpp"
 
 #include <algorithm>
@@ -125,6 +126,8 @@ TEMPLATE_TEST_CASE("append arguments: copies", "[kernel]", bf16, fp16) {
                                  .astray = seed % 3 == 0,
                                  .seed = seed++});
     check<TestType>({.rows = 0, .seed = 3});
+    for (std::int64_t const rows : {1024, 2051, 5003})  // 2, 4 and 8 rows a block, the last one not full
+        check<TestType>({.rows = rows, .kv_heads = 2, .head_dim = 24, .astray = true});
 }
 
 TEMPLATE_TEST_CASE("append arguments: rotations", "[kernel]", bf16, fp16) {
@@ -148,4 +151,11 @@ TEMPLATE_TEST_CASE("append arguments: rotations", "[kernel]", bf16, fp16) {
                                  .table = seed % 5 == 0,
                                  .positions = {0, 1, 131071, 3000000, 2147483647, -5},
                                  .seed = seed++});
+    for (std::int64_t const rows : {1024, 2051, 5003})
+        for (std::int64_t const head_dim : {64, 256})
+            check<TestType>({.rows = rows,
+                             .head_dim = head_dim,
+                             .heads = 2,
+                             .rotation = {.theta = 5e5f, .rotary_dim = 48},
+                             .positions = {3, 1, 131071}});
 }

@@ -128,11 +128,15 @@ TEMPLATE_TEST_CASE("append: small", "[gpu][small]", bf16, fp16) {
                              .rotation = {.theta = 1e4f, .pairing = pairing},
                              .positions = {std::begin(positions), std::end(positions)}});
     check<TestType>({.rows = 5, .heads = 2, .rotation = {.rotary_dim = 32}, .table = true});
+    check<TestType>({.rows = 2051, .head_dim = 32, .heads = 2, .rotation = {.theta = 1e4f}});  // four rows a block
 }
 
 TEST_CASE("append: many rows, many heads, none", "[gpu]") {
     check<bf16>({.rows = 8192, .kv_heads = 8, .head_dim = 128, .astray = true});
     check<bf16>({.rows = 5000, .kv_heads = 8, .head_dim = 128, .heads = 32, .rotation = {.theta = 5e5f}});
+    for (std::int64_t const rows : {1023, 1024, 2051, 4097})
+        for (std::int64_t const head_dim : {128, 256, 1024})
+            check<fp16>({.rows = rows, .head_dim = head_dim, .heads = 2, .astray = true, .rotation = {.theta = 1e4f}});
     check<fp16>({.rows = 300000, .head_dim = 8, .page_size = 64});
     check<fp16>({.rows = 2, .kv_heads = 65535, .head_dim = 8});
     check<bf16>({.rows = 0, .heads = 2, .rotation = {.theta = 1e4f}});

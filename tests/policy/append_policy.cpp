@@ -54,10 +54,17 @@ TEST_CASE("append policy: a rotation turns channels that its column holds", "[po
         }
 }
 
-TEST_CASE("append policy: a block holds the rotations of its rows", "[policy]") {
-    for (std::int32_t pairs = 0; pairs <= append_pairs; pairs += 8) {
-        CHECK(append_rows_of(pairs) >= 1);
-        CHECK(append_rows_of(pairs) <= append_rows);
-        CHECK(append_rows_of(pairs) * pairs <= append_pairs);
-    }
+TEST_CASE("append policy: a block holds the rotations of its rows, and few rows get a block each", "[policy]") {
+    for (std::int64_t const rows : {std::int64_t{0}, std::int64_t{1}, std::int64_t{600}, std::int64_t{3000},
+                                    std::int64_t{8192}, std::int64_t{1} << 28})
+        for (std::int32_t pairs = 0; pairs <= append_pairs; pairs += 8) {
+            std::int32_t const taken = append_rows_of(rows, pairs);
+            CHECK(taken >= 1);
+            CHECK(taken <= append_rows);
+            CHECK(taken * pairs <= append_pairs);
+            if (rows < 1024) CHECK(taken == 1);
+        }
+    CHECK(append_rows_of(8192, 64) == append_rows);
+    CHECK(append_rows_of(8192, 0) == append_rows);
+    CHECK(append_rows_of(8192, 512) == 1);
 }

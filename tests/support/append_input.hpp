@@ -1,5 +1,5 @@
-// Inputs of append in one block of memory: rows, caches of several orders full of noise, slots that lead astray, and the
-// comparison of all that memory with the oracle.
+// Inputs of append in one block of memory: rows, caches of several orders full of noise, slots that lead astray, and
+// the comparison of all that memory with the oracle.
 #pragma once
 
 #include <algorithm>
@@ -120,8 +120,8 @@ public:
             slots()[i] = shape_.astray && random_.below(3) == 0 ? astray[random_.bits() % std::size(astray)] : order[i];
     }
 
-    /// What is wrong with `found`, a copy of this memory after one append to it; empty: nothing. Every byte must be what
-    /// the oracle makes of it, but rotated channels, which may be off by `bound_of`.
+    /// What is wrong with `found`, a copy of this memory after one append to it; empty: nothing. Every byte must be
+    /// what the oracle makes of it, but rotated channels, which may be off by `bound_of`.
     std::string mismatch(char const* found) {
         arena expected = memory_;
         auto const p = params(expected.base());

@@ -9,8 +9,8 @@
 
 namespace winnow {
 
-/// New rows and where they go. T is bf16 or fp16. Pointers are device pointers (for reference::, host). Last strides are
-/// 1, the others multiples of 16 bytes. No tensor may overlap another, but caches may be views into one tensor.
+/// New rows and where they go. T is bf16 or fp16. Pointers are device pointers (for reference::, host). Last strides
+/// are 1, the others multiples of 16 bytes. No tensor may overlap another; caches may be views into one tensor.
 ///
 /// Row i goes to page slot[i] / page_size, token slot[i] % page_size. Where two rows have one slot, it is unspecified
 /// which of them stays, and pieces of 16 bytes may differ in that.

@@ -1,6 +1,7 @@
 // Rotary position embedding: which channels turn together, by which frequency, and by what angle at a position.
 //
-//   (x, y) -> (x cos a - y sin a, x sin a + y cos a),   a = position * frequency,   frequency_i = theta^(-2 i / rotary_dim)
+//   (x, y) -> (x cos a - y sin a, x sin a + y cos a),   a = position * frequency_i,
+//   frequency_i = theta^(-2 i / rotary_dim)
 #pragma once
 
 #include <cmath>
@@ -18,8 +19,8 @@ enum class rope_pairing : std::int32_t {
 
 /// A rotation of keys and queries (RoFormer, arXiv:2104.09864). The default rotates nothing.
 ///
-/// Models compute their frequencies in fp32, a rounding that at position p shifts angles by the order of p * 2^-25. Give
-/// `inverse_frequency` to follow a model at long positions, or where it scales frequencies (YaRN, Llama 3).
+/// Models compute their frequencies in fp32, a rounding that at position p shifts angles by the order of p * 2^-25.
+/// Give `inverse_frequency` to follow a model at long positions, or where it scales frequencies (YaRN, Llama 3).
 struct rope {
     float theta = 0;                              ///< base of the frequencies, >= 1; 0 without a table: no rotation
     std::int32_t rotary_dim = 0;                  ///< leading channels that turn, a multiple of 16; 0: all of them

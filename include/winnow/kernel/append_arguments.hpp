@@ -90,7 +90,7 @@ append_arguments<T> append_arguments_of(append_params<T> const& p) {
     a.position = p.position;
     a.rotation = p.rotation;
     a.log2_theta = p.rotation.theta > 0 ? std::log2(static_cast<double>(p.rotation.theta)) : 0.0;
-    a.rows_per_block = append_rows_of(pairs);
+    a.rows_per_block = append_rows_of(a.rows, pairs);
     if (pairs > 0) a.pairs = fast_divider(pairs), a.rotary_columns = fast_divider(pairs / vector_channels);
     a.parts[a.part_count++] = detail::append_part_of(p.keys, p.key_cache, p.slot, pairs);
     if (p.takes_values()) a.parts[a.part_count++] = detail::append_part_of(p.values, p.value_cache, p.slot, 0);

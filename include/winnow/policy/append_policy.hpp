@@ -10,14 +10,17 @@
 namespace winnow {
 
 inline constexpr int append_threads = 256;
-inline constexpr int append_items = 2;  ///< pairs of vectors that a thread has in flight
-inline constexpr int append_rows = 4;   ///< rows of a block: with 8 heads of 128 channels one pair of vectors a thread
+inline constexpr int append_items = 2;     ///< pairs of vectors that a thread has in flight
+inline constexpr int append_rows = 8;      ///< rows of a block at most
 inline constexpr int append_pairs = 512;   ///< rotations that a block holds, 8 bytes each: one row of 1024 channels
+inline constexpr int append_groups = 512;  ///< groups of rows to make before they grow: blocks for every multiprocessor
 inline constexpr int vector_channels = 8;  ///< 16-bit channels in 16 bytes
 
-/// Rows that a block takes: as many as it can hold rotations for.
-WINNOW_HOST_DEVICE constexpr std::int32_t append_rows_of(std::int32_t pairs) {
-    return pairs == 0 ? append_rows : smaller(append_rows, append_pairs / pairs);
+/// Rows that a block takes: one where rows are few, so that all multiprocessors get some, and never more than it can
+/// hold rotations for. With 8 rows of 8 heads of 128 channels a thread has all that it moves in flight.
+WINNOW_HOST_DEVICE constexpr std::int32_t append_rows_of(std::int64_t rows, std::int32_t pairs) {
+    std::int32_t const most = pairs == 0 ? append_rows : smaller(append_rows, append_pairs / pairs);
+    return static_cast<std::int32_t>(smaller<std::int64_t>(larger<std::int64_t>(rows / append_groups, 1), most));
 }
 
 /// A head's vectors in columns of two, so that one thread holds both halves of every pair of channels that turn

@@ -36,8 +36,8 @@ inline void rotate(rope const& r, std::int32_t position, std::vector<double>& ch
     }
 }
 
-/// Computes `p` on host pointers: checks it, then writes the caches and the queries, and unrounded results to `exact` if
-/// given. Where two rows have one slot, the later one stays.
+/// Computes `p` on host pointers: checks it, then writes the caches and the queries, and unrounded results to `exact`
+/// if given. Where two rows have one slot, the later one stays.
 template <class T>
 status append(append_params<T> const& p, append_result* exact = nullptr) {
     if (auto s = check(p); !s) return s;
