@@ -54,15 +54,18 @@ WINNOW_HOST_DEVICE inline double frequency_of(rope const& r, double log2_theta, 
 }
 
 /// A frequency as turns per position in units of 2^-64, whole turns dropped. A multiple of it is an integer product
-/// that wraps: the reduction modulo 2 pi is exact and free, for every position. fp32 frequencies come out within 2^-63.
-/// A frequency that is NaN or not within +-2^32 counts as 0.
+/// that wraps: the reduction modulo 2 pi is exact and free, for every position. fp32 frequencies come out within 2^-62
+/// of a turn. A frequency that is NaN or not within +-2^32 counts as 0.
 WINNOW_HOST_DEVICE inline std::uint64_t turns_of(double frequency) {
     constexpr double high = 0x1.45f306dc9c883p-3, low = -0x1.6b01ec5417056p-57;  // 1 / (2 pi) in two doubles
     double const size = std::fabs(frequency);
     if (!(size <= 0x1p32)) return 0;
-    double const turns = size * high;
-    double const rest = std::fma(size, high, -turns) + size * low;
-    auto const angle = static_cast<std::uint64_t>((turns - std::floor(turns)) * 0x1p64) +
+    // size * high = whole + part + rest, exactly. No product meets a sum outside fma: a compiler that contracts the two
+    // changes nothing.
+    double const whole = std::floor(size * high);
+    double const part = std::fma(size, high, -whole), sum = whole + part;
+    double const rest = std::fma(size, high, -sum) - (part - (sum - whole)) + size * low;
+    auto const angle = 2 * static_cast<std::uint64_t>(static_cast<std::int64_t>(part * 0x1p63)) +
                        static_cast<std::uint64_t>(static_cast<std::int64_t>(rest * 0x1p64));
     return frequency < 0 ? 0 - angle : angle;
 }
