@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include <winnow/reference/append.hpp>
 #include <winnow/reference/attend.hpp>
 #include <winnow/reference/merge.hpp>
 #include <winnow/reference/prune.hpp>
@@ -130,6 +131,39 @@ int merge_halves() {
     return report("merge", compare(merged, whole));
 }
 
+/// Five new tokens of a fused projection go to pages of 16 tokens; queries and keys are rotated on the way.
+int append_rotated() {
+    constexpr int tokens = 5, row = (heads + 2 * kv_heads) * head_dim;
+    auto projected = random_values(tokens * row);
+    std::vector<bf16> k_cache(8 * 16 * kv_heads * head_dim), v_cache(k_cache.size());
+    // [append]
+    // [token, head, channel]: queries, keys and values lie side by side in one row.
+    auto const part = [&](int first_head, int count) {
+        winnow::tensor_view<bf16, 3> view =
+            winnow::packed_view(projected.data() + first_head * head_dim, {tokens, count, head_dim});
+        view.stride[0] = row;
+        return view;
+    };
+    // Tokens 46, 47, 48 of a request whose pages are 5, 1, 7, 2; one token of another; one row of padding.
+    std::vector<std::int64_t> const slot{7 * 16 + 14, 7 * 16 + 15, 2 * 16 + 0, 3 * 16 + 9, -1};
+    std::vector<std::int32_t> const position{46, 47, 48, 9, 0};
+    winnow::append_params<bf16> p{.keys = part(heads, kv_heads),
+                                  .values = part(heads + kv_heads, kv_heads),
+                                  .key_cache = winnow::packed_view(k_cache.data(), {8, 16, kv_heads, head_dim}),
+                                  .value_cache = winnow::packed_view(v_cache.data(), {8, 16, kv_heads, head_dim}),
+                                  .slot = slot.data(),          // [token]; the slot mapping of a paged engine
+                                  .position = position.data(),  // [token]
+                                  .rotation = {.theta = 10000.0f},
+                                  .queries = part(0, heads)};  // rotated where they are
+    // [/append]
+    if (auto s = winnow::reference::append(p); !s) return report("append, rotated", s);
+    winnow::tensor_view<bf16, 4> const& cache = p.value_cache;  // values are not rotated
+    bool const there = cache(7, 15, 1, 3).bits == p.values(1, 1, 3).bits && cache(0, 0, 0, 0).bits == 0;
+    return report("append, rotated", there ? winnow::status{}
+                                           : winnow::fail(winnow::errc::out_of_range, "value_cache",
+                                                          "must hold the new rows and nothing else", 0));
+}
+
 /// A prompt, then some decode steps, against one cache of keys and values that holds them all.
 int sparse_prefill_and_decode() {
     constexpr int prompt = 300, steps = 20, capacity = prompt + steps;
@@ -172,4 +206,6 @@ int sparse_prefill_and_decode() {
 
 }  // namespace
 
-int main() { return attend_paged_decode() + prune_ragged() + merge_halves() + sparse_prefill_and_decode(); }
+int main() {
+    return attend_paged_decode() + prune_ragged() + merge_halves() + append_rotated() + sparse_prefill_and_decode();
+}

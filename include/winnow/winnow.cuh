@@ -2,6 +2,7 @@
 #pragma once
 
 #include "winnow/core/device_query.cuh"
+#include "winnow/op/append.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/check.cuh"
 #include "winnow/op/merge.cuh"

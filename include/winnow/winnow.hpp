@@ -2,6 +2,7 @@
 #pragma once
 
 #include "winnow/core/contents_fault.hpp"
+#include "winnow/op/append.hpp"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"

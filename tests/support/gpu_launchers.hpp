@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include "winnow/core/contents_fault.hpp"
+#include "winnow/op/append.hpp"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
@@ -13,6 +14,8 @@ namespace winnow::testing {
 
 status gpu_query_device(device_info& out, int ordinal);
 
+status gpu_launch(append_params<bf16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(append_params<fp16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);

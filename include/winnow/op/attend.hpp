@@ -51,7 +51,7 @@ constexpr status check(attend_params<T> const& p) {
         if (p.output.extent[axis] != p.queries.extent[axis])
             return fail(errc::bad_extent, "output.extent", "must equal queries.extent", p.output.extent[axis]);
     }
-    if (auto s = check_channels<T const>(p.output, "output.data", "output.stride[3]", "output.stride"); !s) return s;
+    if (auto s = check_channels(p.output, "output.data", "output.stride[3]", "output.stride"); !s) return s;
     if (auto s = check_distinct(p.output, "output.stride"); !s) return s;
     if (!p.lse.empty()) {
         for (int axis = 0; axis < 3; ++axis)

@@ -59,13 +59,14 @@ constexpr status check_distinct(tensor_view<T, Rank> const& view, char const* fi
 }
 
 /// A tensor whose channels are read 16 bytes at a time: pointer and every stride aligned, channels adjacent.
-template <class T>
-constexpr status check_channels(tensor_view<T, 4> const& view, char const* data, char const* last, char const* others) {
+template <class T, int Rank>
+constexpr status check_channels(tensor_view<T, Rank> const& view, char const* data, char const* last,
+                                char const* others) {
     if (!view.has_elements()) return {};
     if (view.data == nullptr) return fail(errc::null_pointer, data, "must not be null", 0);
-    if (view.stride[3] != 1) return fail(errc::bad_stride, last, "must be 1", view.stride[3]);
+    if (view.stride[Rank - 1] != 1) return fail(errc::bad_stride, last, "must be 1", view.stride[Rank - 1]);
     std::int64_t const step = 16 / static_cast<std::int64_t>(sizeof(T));
-    for (int axis = 0; axis < 3; ++axis)
+    for (int axis = 0; axis < Rank - 1; ++axis)
         if (view.extent[axis] > 1 && view.stride[axis] % step != 0)
             return fail(errc::misaligned, others, "must be a multiple of 16 bytes", view.stride[axis]);
     if (!std::is_constant_evaluated() && reinterpret_cast<std::uintptr_t>(view.data) % 16 != 0)
