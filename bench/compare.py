@@ -4,10 +4,10 @@
     compare.py A B [--filter REGEX] [--rounds 7] [--floor 0.5] [--json FILE]
     compare.py --self-test
 
-A and B are programs; `A` alone, given twice, is an A/A run. Every round runs A B B A, so that a drift of the clock hits both
-sides alike. Of a round count the ratio B/A (geometric means of two runs each) and, as noise, the ratio of each side's own two
-runs. The median ratio has an order-statistics interval of at least 93 %. With the noise floor = the median noise, but at least
---floor percent, a benchmark is
+A and B are programs; the same one twice is an A/A run. Every round runs A B B A, so that a drift of the clock hits both
+sides alike. Of a round count the ratio B/A (geometric means of two runs each) and, as noise, the ratio of each side's
+own two runs. The median ratio has an order-statistics interval of at least 93 %. With the noise floor = the median
+noise, but at least --floor percent, a benchmark is
 
     faster, slower  if the interval lies outside the floor
     same            if it lies inside
