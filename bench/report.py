@@ -53,7 +53,7 @@ def dense_table(rows):
     peers = present(rows, DENSE_PEERS)
     header = (["dense causal prefill", "winnow, ms (TFLOP/s)"] + [heading for _, heading in peers] +
               [f"speed / {heading}" for _, heading in peers])
-    return table(header, [[shape(r), cell(r, "winnow", rate="tflops")] + [cell(r, name, rate="tflops") for name, _ in peers] +
+    return table(header, [[shape(r)] + [cell(r, name, rate="tflops") for name in ("winnow", *(n for n, _ in peers))] +
                           [ratio(r, name) for name, _ in peers] for r in rows])
 
 
@@ -125,8 +125,8 @@ def benchmark_table(rows):
 
 
 def caption(result):
-    return (f"{result['device']}, CUDA {result['cuda']}, PyTorch {result['torch']} (its SDPA backends are peers), bf16, "
-            f"batch 1, random data, {result['date']}.")
+    return (f"{result['device']}, CUDA {result['cuda']}, PyTorch {result['torch']} (its SDPA backends are peers), "
+            f"bf16, batch 1 unless it says so, random data, {result['date']}.")
 
 
 def of_case(result, case):
@@ -168,7 +168,8 @@ def performance_block(results):
         text += f"### {result['device']}\n\n" + caption(result) + "\n\n"
         decode = result.get("decode", [])
         sections = (("", dense_table, of_case(result, "dense")),
-                    ("Pruning and attention together, hip_3k preset, ms:\n\n", sparse_table, of_case(result, "sparse")),
+                    ("Pruning and attention together, hip_3k preset, ms:\n\n", sparse_table,
+                     of_case(result, "sparse")),
                     ("The same for the last rows of a long context:\n\n", chunk_table, of_case(result, "chunk")),
                     ("Attention over random lists, one for all heads of 128 rows, ms:\n\n", listed_table,
                      of_case(result, "listed")),
@@ -180,7 +181,8 @@ def performance_block(results):
             if rows:
                 text += lead + make(rows) + "\n"
         if result.get("benchmarks"):
-            text += (f"The operators' own benchmarks (a device copy in that run: {result['copy_tb_per_s']:.2f} TB/s):\n\n" +
+            copy = f"{result['copy_tb_per_s']:.2f} TB/s"
+            text += (f"The operators' own benchmarks (a device copy in that run: {copy}):\n\n" +
                      benchmark_table(result["benchmarks"]) + "\n")
         if why := refusals(result):
             text += "Not compared:\n\n" + why + "\n"
@@ -191,30 +193,32 @@ def self_test():
     """Every section of a synthetic result, whole and with parts missing."""
     times = {"ms": 2.0, "spread_percent": 1.0, "tflops": 300.0, "tflops_blocks": 310.0}
     base = {"tokens": 32768, "heads": 32, "kv_heads": 8, "head_dim": 128, "rounds": 9, "repeats": 1}
-    dense = base | {"case": "dense", "relative_error": {"winnow": 0.002}, "refused": {"flashinfer": "RuntimeError: a\nb"},
-                    "contenders": {"winnow": times, "cudnn": times | {"ms": 1.0}}}
+    dense = base | {"case": "dense", "relative_error": {"winnow": 0.002},
+                    "refused": {"flashinfer": "RuntimeError: a\nb"}, "contenders": {"winnow": times, "cudnn": times | {"ms": 1.0}}}
     sparse = base | {"case": "sparse", "relative_error": {}, "refused": {}, "contenders": {
         "winnow_sparse_per_batch": times, "winnow_sparse_per_kv_group": times, "winnow": times, "hip_attn": times}}
     chunk = base | {"case": "chunk", "queries": 32768, "relative_error": {}, "refused": {}, "keys_read": 3328,
                     "contenders": {"winnow_sparse_per_batch": times, "winnow_dense": times}}
-    listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {}, "keys_read": 1984.5,
-                     "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
+    listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {},
+                     "keys_read": 1984.5, "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
     decode = base | {"batch": 8, "relative_error": {}, "refused": {}, "keys_read": 3328, "contenders": {
         "winnow_dense": {"ms": 0.1, "spread_percent": 1.0, "tb_per_s": 2.5}, "winnow/stages_cached:0": {"ms": 0.05},
         "hip_attn/mean:32_16_8": {"ms": 0.07, "computed": True}}}
-    result = {"device": "Device X", "torch": "2.11", "cuda": "13.0", "date": "2026-01-01", "missing": {"hip_attn": "no"},
-              "copy_tb_per_s": 3.0, "prefill": [dense, sparse, chunk, listed], "decode": [decode],
+    result = {"device": "Device X", "torch": "2.11", "cuda": "13.0", "date": "2026-01-01",
+              "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0, "prefill": [dense, sparse, chunk, listed], "decode": [decode],
               "benchmarks": [{"name": "quick/merge/x", "ms": 0.01, "cv_percent": 0.4, "tb_per_s": 2.0},
                              {"name": "quick/merge/y", "error": "wrong output"}]}
     page, readme = performance_block([result]), readme_block([result])
-    wanted = ["0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0", "100.0 ±0.5 % (2.50)", "1984",
-              "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output", "`merge/x`", "0.4 %"]
+    wanted = ["0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0", "100.0 ±0.5 % (2.50)",
+              "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output",
+              "`merge/x`", "0.4 %"]
     wrong = [f"the page lacks {text!r}" for text in wanted if text not in page]
     wrong += [f"README lacks {text!r}" for text in ("0.50 x", "Device X", "hip-attn") if text not in readme]
     if "FlashAttention-2" in page or "FlashInfer" in readme:
         wrong.append("a peer that never ran has a column")
-    for kept in ("prefill", "decode", "benchmarks"):
-        part = {key: value for key, value in result.items() if key not in ("prefill", "decode", "benchmarks") or key == kept}
+    parts = ("prefill", "decode", "benchmarks")
+    for kept in parts:
+        part = {key: value for key, value in result.items() if key not in parts or key == kept}
         performance_block([part]), readme_block([part])
     if performance_block([]) or readme_block([]):
         wrong.append("no results, but text")

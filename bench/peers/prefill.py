@@ -26,8 +26,8 @@ def finish(row, calls, rounds, repeats, errors, refused, flops):
 
 
 def check_preset(winnow, contenders, heads, kv_heads, head_dim, tokens=3072):
-    """Up to 3328 keys the 3K preset selects everything: outputs must be dense attention's. Names whose output is, and why
-    others are refused."""
+    """Up to 3328 keys the 3K preset selects everything: outputs must be dense attention's. Names whose output is, and
+    why others are refused."""
     q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
     calls, refused = preset_calls(winnow, contenders, q, k, v)
     errors, wrong = measure.check_all(calls, q, k, v, ROWS)

@@ -1,4 +1,4 @@
-// What every benchmark runs on: errors as exceptions, device memory, one stream, and the copy rate measured in this run.
+// What every benchmark runs on: errors as exceptions, device memory, one stream, and the copy rate of this run.
 #pragma once
 
 #include <cuda_runtime.h>
