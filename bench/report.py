@@ -194,13 +194,15 @@ def self_test():
     times = {"ms": 2.0, "spread_percent": 1.0, "tflops": 300.0, "tflops_blocks": 310.0}
     base = {"tokens": 32768, "heads": 32, "kv_heads": 8, "head_dim": 128, "rounds": 9, "repeats": 1}
     dense = base | {"case": "dense", "relative_error": {"winnow": 0.002},
-                    "refused": {"flashinfer": "RuntimeError: a\nb"}, "contenders": {"winnow": times, "cudnn": times | {"ms": 1.0}}}
+                    "refused": {"flashinfer": "RuntimeError: a\nb"},
+                    "contenders": {"winnow": times, "cudnn": times | {"ms": 1.0}}}
     sparse = base | {"case": "sparse", "relative_error": {}, "refused": {}, "contenders": {
         "winnow_sparse_per_batch": times, "winnow_sparse_per_kv_group": times, "winnow": times, "hip_attn": times}}
     chunk = base | {"case": "chunk", "queries": 32768, "relative_error": {}, "refused": {}, "keys_read": 3328,
                     "contenders": {"winnow_sparse_per_batch": times, "winnow_dense": times}}
     listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {},
-                     "keys_read": 1984.5, "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
+                     "keys_read": 1984.5,
+                    "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
     decode = base | {"batch": 8, "relative_error": {}, "refused": {}, "keys_read": 3328, "contenders": {
         "winnow_dense": {"ms": 0.1, "spread_percent": 1.0, "tb_per_s": 2.5}, "winnow/stages_cached:0": {"ms": 0.05},
         "hip_attn/mean:32_16_8": {"ms": 0.07, "computed": True}}}
