@@ -202,12 +202,13 @@ def self_test():
                     "contenders": {"winnow_sparse_per_batch": times, "winnow_dense": times}}
     listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {},
                      "keys_read": 1984.5,
-                    "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
+                     "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
     decode = base | {"batch": 8, "relative_error": {}, "refused": {}, "keys_read": 3328, "contenders": {
         "winnow_dense": {"ms": 0.1, "spread_percent": 1.0, "tb_per_s": 2.5}, "winnow/stages_cached:0": {"ms": 0.05},
         "hip_attn/mean:32_16_8": {"ms": 0.07, "computed": True}}}
     result = {"device": "Device X", "torch": "2.11", "cuda": "13.0", "date": "2026-01-01",
-              "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0, "prefill": [dense, sparse, chunk, listed], "decode": [decode],
+              "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0,
+              "prefill": [dense, sparse, chunk, listed], "decode": [decode],
               "benchmarks": [{"name": "quick/merge/x", "ms": 0.01, "cv_percent": 0.4, "tb_per_s": 2.0},
                              {"name": "quick/merge/y", "error": "wrong output"}]}
     page, readme = performance_block([result]), readme_block([result])
