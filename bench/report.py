@@ -3,11 +3,9 @@
 
     report.py            rewrites the blocks between '<!-- measured:begin -->' and '<!-- measured:end -->'
     report.py --check    exit 1 where a block is not what the results say
+    report.py --self-test
 
-A result file (bench/peers/prefill.py writes it) holds: device, torch, cuda, date, and `prefill`, a list of rows with case
-("dense" or "sparse"), tokens, heads, kv_heads, head_dim, dtype, rounds, repeats (launches timed together), relative_error
-per checked contender (last 128 rows of a few heads against fp64), and contenders: name -> ms (median over the rounds),
-spread_percent ((slowest - fastest round) / median) and, where all keys are computed, tflops.
+bench/results/README.md documents what a result file holds.
 """
 import json
 import pathlib
@@ -27,70 +25,213 @@ def shape(row):
     return f"{row['tokens'] // 1024}k, head_dim {row['head_dim']}, {row['heads']}/{row['kv_heads']} heads"
 
 
+def cell(row, name, digits=2, unit="ms", rate=None):
+    """Median, half the spread, and a rate in parentheses; a dash where the contender did not run."""
+    found = row["contenders"].get(name)
+    if found is None:
+        return "-"
+    text = f"{found['ms'] * (1000 if unit == 'us' else 1):.{digits}f}"
+    if "spread_percent" in found:
+        text += f" ±{found['spread_percent'] / 2:.1f} %"
+    return text + (f" ({found[rate]:.{2 if rate == 'tb_per_s' else 0}f})" if rate in found else "")
+
+
+def ratio(row, peer, own="winnow"):
+    both = row["contenders"]
+    return f"{both[peer]['ms'] / both[own]['ms']:.2f} x" if peer in both and own in both else "-"
+
+
+def present(rows, names):
+    """Of (contender, heading), those that ran in any row."""
+    return [(name, heading) for name, heading in names if any(name in row["contenders"] for row in rows)]
+
+
+DENSE_PEERS = (("flash_attention_2", "FlashAttention-2"), ("cudnn", "cuDNN"), ("flashinfer", "FlashInfer"))
+
+
 def dense_table(rows):
-    def cell(row, name):
-        c = row["contenders"][name]
-        return f"{c['ms']:.2f} ±{c['spread_percent'] / 2:.1f} % ({c['tflops']:.0f})"
-
-    def ratio(row, peer):
-        return f"{row['contenders'][peer]['ms'] / row['contenders']['winnow']['ms']:.2f} x"
-
-    header = ["dense causal prefill", "winnow, ms (TFLOP/s)", "FlashAttention-2", "cuDNN", "speed / FlashAttention-2",
-              "speed / cuDNN"]
-    return table(header, [[shape(r), cell(r, "winnow"), cell(r, "flash_attention_2"), cell(r, "cudnn"),
-                           ratio(r, "flash_attention_2"), ratio(r, "cudnn")] for r in rows])
+    peers = present(rows, DENSE_PEERS)
+    header = (["dense causal prefill", "winnow, ms (TFLOP/s)"] + [heading for _, heading in peers] +
+              [f"speed / {heading}" for _, heading in peers])
+    return table(header, [[shape(r)] + [cell(r, name, rate="tflops") for name in ("winnow", *(n for n, _ in peers))] +
+                          [ratio(r, name) for name, _ in peers] for r in rows])
 
 
 def sparse_table(rows):
-    def cell(row, name):
-        c = row["contenders"][name]
-        return f"{c['ms']:.1f} ±{c['spread_percent'] / 2:.1f} %"
-
     def density(row, budget=256 + 1024 + 2048):
         """Keys that the hip_3k preset reads, of those that the causal mask allows."""
         tokens = row["tokens"]
         read = sum(min(position + 1, budget) for position in range(tokens))
         return f"{100 * read / (tokens * (tokens + 1) / 2):.0f} %"
 
-    header = ["causal prefill", "keys read", "winnow sparse, one list", "winnow sparse, list per KV head", "winnow dense",
-              "FlashAttention-2", "cuDNN"]
-    return table(header, [[shape(r), density(r)] + [cell(r, name) for name in (
-        "winnow_sparse_per_batch", "winnow_sparse_per_kv_group", "winnow", "flash_attention_2", "cudnn")] for r in rows])
+    names = present(rows, (("winnow_sparse_per_batch", "winnow sparse, one list"),
+                           ("winnow_sparse_per_kv_group", "winnow sparse, list per KV head"), ("hip_attn", "hip-attn"),
+                           ("winnow", "winnow dense"), *DENSE_PEERS))
+    return table(["causal prefill", "keys read"] + [heading for _, heading in names],
+                 [[shape(r), density(r)] + [cell(r, name, 1) for name, _ in names] for r in rows])
+
+
+def listed_table(rows):
+    peers = present(rows, (("flex_attention", "FlexAttention"),))
+    header = (["random lists", "keys a row", "winnow, ms (TFLOP/s on listed blocks)"] + [h for _, h in peers] +
+              ["winnow dense"] + [f"speed / {h}" for _, h in peers])
+    return table(header, [[f"{shape(r)}, blocks of {r['block']}", f"{r['keys_read']:.0f}",
+                           cell(r, "winnow", rate="tflops_blocks")] +
+                          [cell(r, name, rate="tflops_blocks") for name, _ in peers] + [cell(r, "winnow_dense", 1)] +
+                          [ratio(r, name) for name, _ in peers] for r in rows])
+
+
+def chunk_table(rows):
+    names = present(rows, (("winnow_sparse_per_batch", "winnow sparse, one list"),
+                           ("winnow_sparse_per_kv_group", "winnow sparse, list per KV head"), ("hip_attn", "hip-attn"),
+                           ("winnow_dense", "winnow dense")))
+    return table(["hip_3k preset, ms"] + [heading for _, heading in names],
+                 [[f"last {r['queries'] // 1024}k rows of {shape(r)}"] + [cell(r, name, 1) for name, _ in names]
+                  for r in rows])
+
+
+def decode_shape(row):
+    return f"{shape(row)}, batch {row['batch']}"
+
+
+def dense_decode_table(rows):
+    names = [("winnow_dense", "winnow, us (TB/s)"), *present(rows, DENSE_PEERS)]
+    return table(["dense decode"] + [heading for _, heading in names],
+                 [[decode_shape(r)] + [cell(r, name, 1, "us", "tb_per_s") for name, _ in names] for r in rows])
+
+
+def sparse_decode_table(rows):
+    kinds = (("stages_cached:0", "no stage cached"), ("stages_cached:1", "stage 1"), ("stages_cached:2", "stages 1-2"),
+             ("stages_cached:3", "all"), ("mean:32_16_8", "mean {32, 16, 8}"), ("mean:96_24_8", "mean {96, 24, 8}"))
+    lines = []
+    for row in rows:
+        for name in ("winnow", "hip_attn"):
+            if any(f"{name}/{kind}" in row["contenders"] for kind, _ in kinds):
+                lines.append([f"{decode_shape(row)}: {name.replace('_', '-')}"] +
+                             [cell(row, f"{name}/{kind}", 1, "us") for kind, _ in kinds])
+    return table(["hip_3k decode step, us"] + [heading for _, heading in kinds], lines)
+
+
+def benchmark_table(rows):
+    counters = (("tflops", "TFLOP/s", 0), ("tb_per_s", "TB/s", 2), ("percent_of_copy", "% of copy", 0),
+                ("keys_read", "keys a row", 0), ("dense_ms", "dense, ms", 3))
+
+    def line(row):
+        time = f"{row['ms']:.4g} ±{row.get('cv_percent', 0):.1f} %" if "ms" in row else row.get("error", "-")
+        return [f"`{row['name'].partition('/')[2]}`", time] + [
+            f"{row[counter]:.{digits}f}" if counter in row else "" for counter, _, digits in counters]
+
+    return table(["benchmark", "ms ± CV"] + [heading for _, heading, _ in counters], [line(row) for row in rows])
 
 
 def caption(result):
-    return (f"{result['device']}, CUDA {result['cuda']}, PyTorch {result['torch']} (its SDPA backends are the peers), bf16, "
-            f"batch 1, random data, {result['date']}.")
+    return (f"{result['device']}, CUDA {result['cuda']}, PyTorch {result['torch']} (its SDPA backends are peers), "
+            f"bf16, batch 1 unless it says so, random data, {result['date']}.")
+
+
+def of_case(result, case):
+    return [row for row in result.get("prefill", []) if row["case"] == case]
 
 
 def readme_block(results):
     text = ""
     for result in results:
-        dense = [r for r in result["prefill"] if r["case"] == "dense"]
-        sparse = [r for r in result["prefill"] if r["case"] == "sparse"]
-        text += caption(result) + " Medians, ± half the spread.\n\n" + dense_table(dense) + "\n"
+        dense, sparse = of_case(result, "dense"), of_case(result, "sparse")
+        if dense:
+            text += caption(result) + " Medians, ± half the spread.\n\n" + dense_table(dense) + "\n"
         if sparse:
             text += ("`sparse_prefill` with the hip_3k preset (at most 3328 keys a row, pruning included), in ms:\n\n" +
                      sparse_table(sparse) + "\n")
     return text + "Method, and what the numbers leave out: [performance](docs/performance.md).\n" if text else ""
 
 
+def error_table(rows):
+    names = [("winnow", "winnow"), *present(rows, DENSE_PEERS)]
+    names = [(name, heading) for name, heading in names if any(name in row["relative_error"] for row in rows)]
+    return table([""] + [heading for _, heading in names], [
+        [shape(r)] + [f"{100 * r['relative_error'][name]:.3f} %" if name in r["relative_error"] else "-"
+                      for name, _ in names] for r in rows])
+
+
+def refusals(result):
+    """Why peers are missing: one line each, the same reason once."""
+    lines = [f"* {name}: not here ({reason})" for name, reason in result.get("missing", {}).items()]
+    for row in result.get("prefill", []) + result.get("decode", []):
+        for name, reason in row.get("refused", {}).items():
+            lines.append(f"* {name.partition('/')[0]}, {shape(row)}: {reason}")
+    return "".join(line.replace("\n", " ") + "\n" for line in dict.fromkeys(lines))
+
+
 def performance_block(results):
     text = ""
     for result in results:
-        dense = [r for r in result["prefill"] if r["case"] == "dense"]
-        sparse = [r for r in result["prefill"] if r["case"] == "sparse"]
-        text += f"### {result['device']}\n\n" + caption(result) + "\n\n" + dense_table(dense) + "\n"
-        if sparse:
-            text += "Pruning and attention together, hip_3k preset, ms:\n\n" + sparse_table(sparse) + "\n"
-        text += "Relative error of the outputs that were timed, last 128 rows of four heads against fp64:\n\n"
-        names = ("winnow", "flash_attention_2")
-        text += table(["", "winnow", "FlashAttention-2"], [
-            [shape(r)] + [f"{100 * r['relative_error'][name]:.3f} %" for name in names] for r in dense])
+        text += f"### {result['device']}\n\n" + caption(result) + "\n\n"
+        decode = result.get("decode", [])
+        sections = (("", dense_table, of_case(result, "dense")),
+                    ("Pruning and attention together, hip_3k preset, ms:\n\n", sparse_table,
+                     of_case(result, "sparse")),
+                    ("The same for the last rows of a long context:\n\n", chunk_table, of_case(result, "chunk")),
+                    ("Attention over random lists, one for all heads of 128 rows, ms:\n\n", listed_table,
+                     of_case(result, "listed")),
+                    ("", dense_decode_table, decode),
+                    ("Decode steps with stages of the preset reused:\n\n", sparse_decode_table, decode),
+                    ("Relative error of the outputs that were timed, last 128 rows of four heads against fp64:\n\n",
+                     error_table, of_case(result, "dense")))
+        for lead, make, rows in sections:
+            if rows:
+                text += lead + make(rows) + "\n"
+        if result.get("benchmarks"):
+            copy = f"{result['copy_tb_per_s']:.2f} TB/s"
+            text += (f"The operators' own benchmarks (a device copy in that run: {copy}):\n\n" +
+                     benchmark_table(result["benchmarks"]) + "\n")
+        if why := refusals(result):
+            text += "Not compared:\n\n" + why + "\n"
     return text
 
 
+def self_test():
+    """Every section of a synthetic result, whole and with parts missing."""
+    times = {"ms": 2.0, "spread_percent": 1.0, "tflops": 300.0, "tflops_blocks": 310.0}
+    base = {"tokens": 32768, "heads": 32, "kv_heads": 8, "head_dim": 128, "rounds": 9, "repeats": 1}
+    dense = base | {"case": "dense", "relative_error": {"winnow": 0.002},
+                    "refused": {"flashinfer": "RuntimeError: a\nb"},
+                    "contenders": {"winnow": times, "cudnn": times | {"ms": 1.0}}}
+    sparse = base | {"case": "sparse", "relative_error": {}, "refused": {}, "contenders": {
+        "winnow_sparse_per_batch": times, "winnow_sparse_per_kv_group": times, "winnow": times, "hip_attn": times}}
+    chunk = base | {"case": "chunk", "queries": 32768, "relative_error": {}, "refused": {}, "keys_read": 3328,
+                    "contenders": {"winnow_sparse_per_batch": times, "winnow_dense": times}}
+    listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {},
+                     "keys_read": 1984.5,
+                     "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
+    decode = base | {"batch": 8, "relative_error": {}, "refused": {}, "keys_read": 3328, "contenders": {
+        "winnow_dense": {"ms": 0.1, "spread_percent": 1.0, "tb_per_s": 2.5}, "winnow/stages_cached:0": {"ms": 0.05},
+        "hip_attn/mean:32_16_8": {"ms": 0.07, "computed": True}}}
+    result = {"device": "Device X", "torch": "2.11", "cuda": "13.0", "date": "2026-01-01",
+              "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0,
+              "prefill": [dense, sparse, chunk, listed], "decode": [decode],
+              "benchmarks": [{"name": "quick/merge/x", "ms": 0.01, "cv_percent": 0.4, "tb_per_s": 2.0},
+                             {"name": "quick/merge/y", "error": "wrong output"}]}
+    page, readme = performance_block([result]), readme_block([result])
+    wanted = ["0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0", "100.0 ±0.5 % (2.50)",
+              "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output",
+              "`merge/x`", "0.4 %"]
+    wrong = [f"the page lacks {text!r}" for text in wanted if text not in page]
+    wrong += [f"README lacks {text!r}" for text in ("0.50 x", "Device X", "hip-attn") if text not in readme]
+    if "FlashAttention-2" in page or "FlashInfer" in readme:
+        wrong.append("a peer that never ran has a column")
+    parts = ("prefill", "decode", "benchmarks")
+    for kept in parts:
+        part = {key: value for key, value in result.items() if key not in parts or key == kept}
+        performance_block([part]), readme_block([part])
+    if performance_block([]) or readme_block([]):
+        wrong.append("no results, but text")
+    print("\n".join(wrong) if wrong else "report.py: tables as expected")
+    return 1 if wrong else 0
+
+
 def main():
+    if "--self-test" in sys.argv:
+        sys.exit(self_test())
     files = sorted((ROOT / "bench" / "results").glob("*.json"))
     results = [json.loads(file.read_text()) for file in files]
     stale = 0

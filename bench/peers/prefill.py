@@ -1,174 +1,112 @@
-"""Times causal prefill of winnow beside PyTorch's SDPA backends: same tensors, checked first, rounds interleaved.
-
-    nvcc -std=c++20 -O3 -I include -gencode=arch=compute_90a,code=sm_90a --shared -Xcompiler -fPIC \\
-         -o libwinnow_peers.so bench/peers/winnow_c.cu
-    python3 bench/peers/prefill.py --library ./libwinnow_peers.so --output bench/results/h100_80gb_hbm3.json
-
-Every round times each contender once per shape, in an order reversed from round to round; medians over the rounds are kept.
-Needs a CUDA GPU and PyTorch. `bench/report.py` writes the tables of README.md and docs/performance.md from the result.
-"""
-import argparse
-import ctypes
-import datetime
-import json
-import math
-import statistics
-
+"""Prefill: dense, over random block lists, and the 3K preset whole or for the last chunk of a long context."""
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-BACKENDS = {"flash_attention_2": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+import lists
+import measure
 
-
-class Tensors(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("q", "k", "v", "out")] + [
-        (name, ctypes.c_longlong) for name in ("batch", "queries", "keys", "heads", "kv_heads", "head_dim")]
+ROWS = 128  # last rows that are checked
 
 
-class Winnow:
-    """The two calls of winnow_c.cu on PyTorch tensors, with a workspace that is made once."""
-
-    def __init__(self, path):
-        self.library = ctypes.CDLL(path)
-        for name, extra in (("winnow_dense_prefill", []), ("winnow_sparse_prefill", [ctypes.c_longlong])):
-            function = getattr(self.library, name)
-            function.restype = ctypes.c_longlong
-            function.argtypes = [ctypes.POINTER(Tensors), *extra, ctypes.c_void_p, ctypes.c_longlong, ctypes.c_void_p]
-        self.scratch = torch.empty(0, device="cuda", dtype=torch.uint8)
-        self.needed = {}
-
-    def call(self, name, q, k, v, out, *extra):
-        tensors = Tensors(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), *q.shape[:2], k.shape[1], q.shape[2],
-                          k.shape[2], q.shape[3])
-        function, stream = getattr(self.library, name), torch.cuda.current_stream().cuda_stream
-        case = (name, q.shape, k.shape, extra)
-        if case not in self.needed:  # without scratch the call gives minus the bytes it wants, or runs if it wants none
-            self.needed[case] = max(0, -function(ctypes.byref(tensors), *extra, None, 0, stream))
-            if self.needed[case] > self.scratch.numel():
-                self.scratch = torch.empty(self.needed[case], device="cuda", dtype=torch.uint8)
-        pointer = self.scratch.data_ptr() if self.needed[case] else None
-        code = function(ctypes.byref(tensors), *extra, pointer, self.needed[case], stream)
-        if code:
-            raise RuntimeError(f"{name} returned status {code}")
-
-    def dense(self, q, k, v, out):
-        self.call("winnow_dense_prefill", q, k, v, out)
-
-    def sparse(self, q, k, v, out, list_heads):
-        self.call("winnow_sparse_prefill", q, k, v, out, list_heads)
+def rounds_of(arguments, tokens):
+    return arguments.rounds if tokens <= 32768 else max(3, arguments.rounds // 3)
 
 
-def sdpa(backend, q, k, v):
-    """The same attention through PyTorch, on views of the same tensors."""
-    with sdpa_kernel(backend):
-        return torch.nn.functional.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True)
-
-
-def tensors_of(tokens, heads, kv_heads, head_dim):
-    torch.manual_seed(tokens)
-    return [torch.randn(1, tokens, h, head_dim, device="cuda", dtype=torch.bfloat16) for h in (heads, kv_heads, kv_heads)]
-
-
-def exact_rows(q, k, v, head, rows):
-    """The last rows of one head in fp64."""
-    tokens, kv = q.shape[1], head // (q.shape[2] // k.shape[2])
-    position = torch.arange(tokens - rows, tokens, device=q.device)
-    hidden = torch.arange(tokens, device=q.device)[None, :] > position[:, None]
-    scores = q[0, -rows:, head].double() @ k[0, :, kv].double().T / math.sqrt(q.shape[3])
-    return torch.softmax(scores.masked_fill(hidden, -math.inf), -1) @ v[0, :, kv].double()
-
-
-def errors_of(winnow, q, k, v, out, rows=128):
-    """Largest relative error of the last rows over a few heads: winnow's and FlashAttention-2's."""
-    winnow.dense(q, k, v, out)
-    peer = sdpa(BACKENDS["flash_attention_2"], q, k, v).transpose(1, 2)
-    worst = {"winnow": 0.0, "flash_attention_2": 0.0}
-    for head in range(0, q.shape[2], max(1, q.shape[2] // 4)):
-        exact = exact_rows(q, k, v, head, rows)
-        for name, result in (("winnow", out), ("flash_attention_2", peer)):
-            error = ((result[0, -rows:, head].double() - exact).norm() / exact.norm()).item()
-            worst[name] = max(worst[name], error)
-    if not worst["winnow"] <= 2 * worst["flash_attention_2"]:
-        raise RuntimeError(f"wrong output: {worst}")
-    return worst
-
-
-def check_sparse(winnow, heads, kv_heads, head_dim, list_heads, tokens=2048):
-    """Up to 3328 keys the hip_3k preset selects everything: its output must be dense attention's."""
-    q, k, v = tensors_of(tokens, heads, kv_heads, head_dim)
-    out = torch.full_like(q, math.nan)
-    winnow.sparse(q, k, v, out, list_heads)
-    exact = exact_rows(q, k, v, heads - 1, 128)
-    error = ((out[0, -128:, -1].double() - exact).norm() / exact.norm()).item()
-    if not error <= 0.01 or not torch.isfinite(out).all():
-        raise RuntimeError(f"wrong sparse output: {error}")
-
-
-def time_once(call, repeats):
-    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    for _ in range(repeats):
-        call()
-    stop.record()
-    stop.synchronize()
-    return start.elapsed_time(stop) / repeats
-
-
-def measure(winnow, case, tokens, heads, kv_heads, head_dim, rounds):
-    q, k, v = tensors_of(tokens, heads, kv_heads, head_dim)
-    out = torch.full_like(q, math.nan)
-    errors = errors_of(winnow, q, k, v, out)
-    calls = {"winnow": lambda: winnow.dense(q, k, v, out)}
-    calls |= {name: (lambda backend=backend: sdpa(backend, q, k, v)) for name, backend in BACKENDS.items()}
-    if case == "sparse":
-        for sharing, list_heads in (("per_batch", 1), ("per_kv_group", kv_heads)):
-            check_sparse(winnow, heads, kv_heads, head_dim, list_heads)
-            calls[f"winnow_sparse_{sharing}"] = lambda list_heads=list_heads: winnow.sparse(q, k, v, out, list_heads)
-    repeats = max(1, int(2e9 / tokens**2))
-    times = {name: [] for name in calls}
+def finish(row, calls, rounds, repeats, errors, refused, flops):
+    """Times the calls and completes a result row; `flops`: counter -> floating-point operations."""
     for call in calls.values():
         call()
-    for index in range(rounds):
-        for name in sorted(calls, reverse=index % 2 == 1):
-            times[name].append(time_once(calls[name], repeats))
-    flops = 4 * heads * head_dim * tokens * (tokens + 1) / 2
-    row = {"case": case, "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "dtype": "bf16",
-           "rounds": rounds, "repeats": repeats, "relative_error": errors, "contenders": {}}
-    for name, samples in times.items():
-        median = statistics.median(samples)
-        row["contenders"][name] = {"ms": median, "spread_percent": 100 * (max(samples) - min(samples)) / median}
-        if "sparse" not in name:
-            row["contenders"][name]["tflops"] = flops / median / 1e9
+    times = measure.interleaved({name: (lambda call=call: measure.seconds_in_a_row(call, repeats))
+                                 for name, call in calls.items()}, rounds)
+    row |= {"dtype": "bf16", "rounds": rounds, "repeats": repeats, "relative_error": errors, "refused": refused,
+            "contenders": {name: measure.summary(samples) for name, samples in times.items()}}
+    for name, contender in row["contenders"].items():
+        for counter, amount in flops(name).items():
+            contender[counter] = amount / contender["ms"] / 1e9
     return row
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", required=True)
-    parser.add_argument("--dense-tokens", type=int, nargs="*", default=[8192, 16384, 32768])
-    parser.add_argument("--sparse-tokens", type=int, nargs="*", default=[32768, 131072])
-    parser.add_argument("--head-dims", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--output")
-    arguments = parser.parse_args()
-    winnow, rows = Winnow(arguments.library), []
-    shapes = [("dense", tokens, 32 if d < 256 else 16, 8 if d < 256 else 4, d)
-              for d in arguments.head_dims for tokens in arguments.dense_tokens]
-    shapes += [("sparse", tokens, 32, 8, 128) for tokens in arguments.sparse_tokens]
-    for case, tokens, heads, kv_heads, head_dim in shapes:
-        rounds = arguments.rounds if tokens <= 32768 else max(3, arguments.rounds // 3)
-        row = measure(winnow, case, tokens, heads, kv_heads, head_dim, rounds)
-        rows.append(row)
-        print(f"{case} D {head_dim} {tokens}: " + ", ".join(f"{n} {c['ms']:.2f} ms" for n, c in row["contenders"].items()),
-              flush=True)
-    if arguments.output:
-        record = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda,
-                  "date": datetime.date.today().isoformat(), "prefill": rows}
-        with open(arguments.output, "w") as file:
-            json.dump(record, file, indent=1)
-            file.write("\n")
+def check_preset(winnow, contenders, heads, kv_heads, head_dim, tokens=3072):
+    """Up to 3328 keys the 3K preset selects everything: outputs must be dense attention's. Names whose output is, and
+    why others are refused."""
+    q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
+    calls, refused = preset_calls(winnow, contenders, q, k, v)
+    errors, wrong = measure.check_all(calls, q, k, v, ROWS)
+    return set(errors), refused | wrong
 
 
-if __name__ == "__main__":
-    main()
+def preset_calls(winnow, contenders, q, k, v):
+    calls = {"winnow_sparse_per_batch": winnow.sparse_prefill(q, k, v, 1),
+             "winnow_sparse_per_kv_group": winnow.sparse_prefill(q, k, v, k.shape[2])}
+    more, refused = measure.collect(contenders, "hip_prefill", q, k, v)
+    return calls | more, refused
+
+
+def dense(winnow, contenders, arguments, tokens, heads, kv_heads, head_dim, preset=False):
+    """Dense contenders, and with `preset` the sparse ones beside them."""
+    q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
+    calls, refused = measure.collect(contenders, "dense_prefill", q, k, v)
+    calls["winnow"] = winnow.dense(q, k, v)
+    errors, wrong = measure.check_all(calls, q, k, v, ROWS)
+    refused |= wrong
+    if preset:
+        right, wrong = check_preset(winnow, contenders, heads, kv_heads, head_dim)
+        sparse, more = preset_calls(winnow, contenders, q, k, v)
+        refused |= wrong | more
+        calls |= {name: call for name, call in sparse.items() if name in right}
+    pairs = tokens * (tokens + 1) / 2
+    row = {"case": "sparse" if preset else "dense", "tokens": tokens, "heads": heads, "kv_heads": kv_heads,
+           "head_dim": head_dim}
+    return finish(row, calls, rounds_of(arguments, tokens), max(1, int(2e9 / tokens**2)), errors, refused,
+                  lambda name: {} if "sparse" in name or "hip" in name else {"tflops": 4 * heads * head_dim * pairs})
+
+
+def listed(winnow, contenders, arguments, tokens, budget, heads=32, kv_heads=8, head_dim=128):
+    """Lists of 128-token blocks, one for all heads of 128 rows."""
+    q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
+    chosen = lists.random_lists(tokens, budget)
+    calls, refused = measure.collect(contenders, "listed_prefill", q, k, v, chosen)
+    calls["winnow"] = winnow.listed(q, k, v, chosen.blocks, chosen.counts, chosen.query_block, chosen.block_size)
+    errors, wrong = measure.check_all(calls, q, k, v, ROWS, chosen.visible(ROWS))
+    calls["winnow_dense"] = winnow.dense(q, k, v)
+    visible, blocks = chosen.pairs()
+    row = {"case": "listed", "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim,
+           "budget": budget, "block": chosen.block_size, "keys_read": visible / tokens}
+
+    def flops(name):
+        if name == "winnow_dense":
+            return {"tflops": 4 * heads * head_dim * tokens * (tokens + 1) / 2}
+        return {"tflops": 4 * heads * head_dim * visible, "tflops_blocks": 4 * heads * head_dim * blocks}
+
+    return finish(row, calls, rounds_of(arguments, tokens), max(1, int(4e5 / tokens)), errors, refused | wrong, flops)
+
+
+def chunk(winnow, contenders, arguments, queries, tokens, heads=32, kv_heads=8, head_dim=128):
+    """The 3K preset for the last `queries` rows of a long context, with winnow's dense time beside it."""
+    right, wrong = check_preset(winnow, contenders, heads, kv_heads, head_dim)
+    q, k, v = measure.tensors_of(queries, tokens, heads, kv_heads, head_dim)
+    calls, refused = preset_calls(winnow, contenders, q, k, v)
+    calls = {name: call for name, call in calls.items() if name in right}
+    calls["winnow_dense"] = winnow.dense(q, k, v)
+    for name, call in calls.items():
+        if name.startswith("winnow") and not torch.isfinite(call()).all():
+            raise RuntimeError(f"{name}: an output is not finite")
+    row = {"case": "chunk", "queries": queries, "tokens": tokens, "heads": heads, "kv_heads": kv_heads,
+           "head_dim": head_dim, "keys_read": sum(min(p + 1, 3328) for p in range(tokens - queries, tokens)) / queries}
+    pairs = queries * (tokens - queries) + queries * (queries + 1) / 2
+    return finish(row, calls, max(3, arguments.rounds // 3), 1, {}, refused | wrong,
+                  lambda name: {"tflops": 4 * heads * head_dim * pairs} if name == "winnow_dense" else {})
+
+
+def rows(winnow, contenders, arguments):
+    """All rows, made one at a time."""
+    for head_dim in arguments.head_dims:
+        for tokens in arguments.dense_tokens:
+            heads = 32 if head_dim < 256 else 16
+            yield dense(winnow, contenders, arguments, tokens, heads, heads // 4, head_dim)
+    for tokens in arguments.sparse_tokens:
+        yield dense(winnow, contenders, arguments, tokens, 32, 8, 128, preset=True)
+    for tokens in arguments.listed_tokens:
+        for budget in (2048, 4096):
+            yield listed(winnow, contenders, arguments, tokens, budget)
+    for tokens in arguments.chunk_tokens:
+        yield chunk(winnow, contenders, arguments, 32768, tokens)

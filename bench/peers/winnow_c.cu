@@ -1,4 +1,4 @@
-// A minimal C interface over prefill for the peer comparisons, which run on PyTorch tensors through ctypes.
+// A minimal C interface for the peer comparisons, which run on PyTorch tensors through ctypes.
 #include <cstdio>
 
 #include <winnow/winnow.cuh>
@@ -55,5 +55,34 @@ extern "C" long long winnow_sparse_prefill(winnow_tensors const* t, long long li
     auto p = params_of<sparse_prefill_params<bf16>>(*t);
     p.method = hip_3k;
     p.method.sharing = list_heads == 1 ? sharing::per_batch : sharing::per_kv_group;
+    return run(p, scratch, static_cast<std::size_t>(bytes), stream);
+}
+
+/// Causal attention over lists alone, one for all heads of a query block. `blocks` [batch, query_blocks, capacity] and
+/// `counts` [batch, query_blocks] are device memory.
+extern "C" long long winnow_listed_prefill(winnow_tensors const* t, int const* blocks, int const* counts,
+                                           long long query_blocks, long long capacity, long long query_block,
+                                           long long block_size, void* scratch, long long bytes, void* stream) {
+    auto p = params_of<attend_params<bf16>>(*t);
+    p.window = {0, 0};
+    p.selection.blocks = packed_view(blocks, {t->batch, 1, query_blocks, capacity});
+    p.selection.counts = packed_view(counts, {t->batch, 1, query_blocks});
+    p.selection.block_size = static_cast<int>(block_size);
+    p.selection.query_block = static_cast<int>(query_block);
+    return run(p, scratch, static_cast<std::size_t>(bytes), stream);
+}
+
+/// int32 entries of the lists that hip_3k keeps for `slots` requests, one list for all heads.
+extern "C" long long winnow_stage_cache_entries(long long heads, long long kv_heads, long long slots) {
+    return static_cast<long long>(
+        stage_cache_entries(hip_3k, static_cast<int>(heads), static_cast<int>(kv_heads), static_cast<int>(slots)));
+}
+
+/// One decode step with the hip_3k preset; `step` [batch] and `lists` are device memory, `intervals` three host ints.
+extern "C" long long winnow_sparse_decode(winnow_tensors const* t, int* step, int* lists, int const* intervals,
+                                          void* scratch, long long bytes, void* stream) {
+    auto p = params_of<sparse_decode_params<bf16>>(*t);
+    p.cache.step = step, p.cache.lists = lists, p.cache.slots = static_cast<int>(t->batch);
+    for (int i = 0; i < hip_3k.stage_count; ++i) p.cache.intervals.steps[i] = intervals[i];
     return run(p, scratch, static_cast<std::size_t>(bytes), stream);
 }

@@ -1,0 +1,101 @@
+// Benchmarks of prune: the 3K preset over prefill chunks, and over decode steps with 0 to all stages cached.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/attend_run.cuh"
+#include "support/check.cuh"
+#include "support/decode_case.cuh"
+#include "support/harness.cuh"
+#include "winnow/op/prune.cuh"
+
+using namespace winnow;
+using namespace winnow::bench;
+
+namespace {
+
+struct prune_case {
+    prune_case(problem_shape const& s, prune_method const& method) : tensors(s) {
+        auto const p = tensors.dense();
+        auto const extents = selection_extents_of(method, p.shape());
+        blocks = device_array<std::int32_t>(extents.list_count() * static_cast<std::size_t>(extents.capacity));
+        counts = device_array<std::int32_t>(extents.list_count());
+        params.queries = p.queries, params.keys = p.keys, params.kv = p.kv, params.method = method;
+        params.selection = packed_selection(blocks.data(), counts.data(), method, p.shape());
+        made = plan(params, this_machine().info);
+        require(made.why);
+        scratch = device_array<char>(made.workspace_bytes);
+    }
+    status launch(cudaStream_t stream) const {
+        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
+    }
+
+    problem tensors;
+    device_array<std::int32_t> blocks, counts;
+    prune_params<bf16> params;
+    prune_plan made;
+    device_array<char> scratch;
+};
+
+// Integer inputs first, on which kernel and reference must choose the same lists; then random normal ones for the time.
+prepared prefill(problem_shape const& s, prune_method const& method) {
+    auto const c = std::make_shared<prune_case>(s, method);
+    c->tensors.fill_inputs(draw::integers);
+    require(c->launch(this_machine().stream));
+    require(cudaStreamSynchronize(this_machine().stream), "prune");
+    host_lists const found = device_lists(c->params.selection, 0);
+    std::int32_t const blocks = ceil_div(s.queries, method.stages[0].query_block);
+    for (std::int32_t const m : {blocks / 2, blocks - 1})
+        require_same_lists(found, m, reference_lists(c->tensors, c->tensors.dense(), method, 0, m, 0));
+
+    c->tensors.fill_inputs(draw::normal);
+    require(c->launch(this_machine().stream));
+    require(cudaStreamSynchronize(this_machine().stream), "prune");
+    double const read = count_pairs(device_lists(c->params.selection, 0), s.queries, s.keys, method.window).visible;
+    work const w{.keys_read = read / s.queries, .dense_ms = dense_ms(c->tensors)};
+    return {[c](cudaStream_t stream) { return c->launch(stream); }, w};
+}
+
+// Pruning alone never advances the step, so every launch finds the same stages due.
+prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
+    auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages));
+    c->check();
+    c->fill_lists();
+    return {[c](cudaStream_t stream) {
+                return launch_stages(prune_part(c->params), c->made.prune, c->memory(), stream, &c->params.cache);
+            },
+            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)}};
+}
+
+constexpr std::int32_t k = 1 << 10, M = 1 << 20;
+
+void add_all() {
+    auto const in_ms = benchmark::kMillisecond, in_us = benchmark::kMicrosecond;
+    std::pair<char const*, sharing> const shares[] = {{"one_list", sharing::per_batch},
+                                                      {"list_per_kv_head", sharing::per_kv_group}};
+    for (auto const& [share_name, share] : shares) {
+        prune_method method = hip_3k;
+        method.sharing = share;
+        std::string const end = std::string("/hip_3k/") + share_name;
+        bool const first = share == sharing::per_batch;
+        for (std::int32_t const tokens : {32 * k, 128 * k})
+            add((tokens == 32 * k && first ? "quick/prune/prefill/" : "full/prune/prefill/") + size_name(tokens) + end,
+                in_ms, [=] { return prefill({.queries = tokens, .keys = tokens}, method); });
+        for (std::int32_t const keys : {128 * k, M})
+            add("full/prune/chunk/32k_of_" + size_name(keys) + end, in_ms,
+                [=] { return prefill({.queries = 32 * k, .keys = keys}, method); });
+        for (std::int32_t const batch : {1, 8})
+            for (std::int32_t const keys : {32 * k, 128 * k, M})
+                for (std::int32_t cached = 0; cached <= method.stage_count; ++cached)
+                    add((keys == 128 * k && batch == 1 && first ? "quick/prune/decode/" : "full/prune/decode/") +
+                            size_name(keys) + "/batch:" + std::to_string(batch) + end +
+                            "/stages_cached:" + std::to_string(cached),
+                        in_us, [=] { return decode({.batch = batch, .keys = keys}, method, cached); });
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_program(argc, argv, add_all); }

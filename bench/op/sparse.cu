@@ -1,0 +1,137 @@
+// Benchmarks of sparse_prefill and sparse_decode with the 3K preset: pruning and attention together.
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "support/attend_run.cuh"
+#include "support/check.cuh"
+#include "support/decode_case.cuh"
+#include "support/harness.cuh"
+#include "winnow/op/sparse.cuh"
+
+using namespace winnow;
+using namespace winnow::bench;
+
+namespace {
+
+// --- Prefill ---------------------------------------------------------------------------------------------------------
+
+struct prefill_case {
+    prefill_case(problem_shape const& s, prune_method const& method) : tensors(s) {
+        auto const p = tensors.dense();
+        params.queries = p.queries, params.keys = p.keys, params.values = p.values, params.kv = p.kv;
+        params.output = p.output, params.scale = p.scale, params.method = method;
+        made = plan(params, this_machine().info);
+        require(made.why);
+        scratch = device_array<char>(made.workspace_bytes);
+    }
+    status launch(cudaStream_t stream) const {
+        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
+    }
+
+    problem tensors;
+    sparse_prefill_params<bf16> params;
+    sparse_plan made;
+    device_array<char> scratch;
+};
+
+// Integer inputs first, on which pruning must choose the reference's lists; then random normal ones for the time.
+prepared prefill(problem_shape const& s, prune_method const& method) {
+    auto const c = std::make_shared<prefill_case>(s, method);
+    c->tensors.fill_inputs(draw::integers);
+    require(c->launch(this_machine().stream));
+    require(cudaStreamSynchronize(this_machine().stream), "sparse_prefill");
+    auto p = c->tensors.dense();
+    p.window = method.window;
+    std::int32_t const rows = method.stages[0].query_block, blocks = ceil_div(s.queries, rows);
+    for (std::int32_t const m : {blocks / 2, blocks - 1}) {
+        host_lists const l = reference_lists(c->tensors, p, method, 0, m, 0);
+        check_rows(c->tensors, p, {0, m * rows + rows / 2, 2}, m % s.kv_heads, &l, 0);
+    }
+
+    c->tensors.fill_inputs(draw::normal);
+    double read = 0;  // keys per row when every list is full, as it is where there are enough candidates
+    for (std::int32_t row = 0; row < s.queries; ++row)
+        read += smaller(s.first_position() + row + 1, method.window.sinks + method.window.recent + method.budget());
+    work const w{.flops = s.flops(read), .keys_read = read / s.queries, .dense_ms = dense_ms(c->tensors)};
+    return {[c](cudaStream_t stream) { return c->launch(stream); }, w};
+}
+
+// --- Decode ----------------------------------------------------------------------------------------------------------
+
+prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
+    auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages));
+    c->check();
+    c->fill_lists();
+    return {[c](cudaStream_t stream) { return c->launch(stream); },
+            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
+            {},
+            [c](cudaStream_t stream) { c->set_step(1, stream); }};
+}
+
+// The mean over whole refresh cycles, from step 0 on; the context does not grow.
+prepared decode_mean(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals) {
+    auto const c = std::make_shared<decode_case>(s, method, intervals);
+    c->check();
+    return {[c](cudaStream_t stream) { return c->launch(stream); },
+            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
+            [c](cudaStream_t stream) { c->set_step(0, stream); }};
+}
+
+// --- Names -----------------------------------------------------------------------------------------------------------
+
+constexpr std::int32_t k = 1 << 10, M = 1 << 20;
+
+void add_prefill() {
+    std::pair<char const*, sharing> const shares[] = {{"one_list", sharing::per_batch},
+                                                      {"list_per_kv_head", sharing::per_kv_group}};
+    for (auto const& [share_name, share] : shares) {
+        prune_method method = hip_3k;
+        method.sharing = share;
+        std::string const end = std::string("/hip_3k/") + share_name;
+        bool const first = share == sharing::per_batch;
+        for (std::int32_t const tokens : {32 * k, 128 * k})
+            add((tokens == 32 * k && first ? "quick/sparse_prefill/" : "full/sparse_prefill/") + size_name(tokens) +
+                    end,
+                benchmark::kMillisecond, [=] { return prefill({.queries = tokens, .keys = tokens}, method); });
+        for (std::int32_t const keys : {128 * k, M})
+            add("full/sparse_prefill/32k_of_" + size_name(keys) + end, benchmark::kMillisecond,
+                [=] { return prefill({.queries = 32 * k, .keys = keys}, method); });
+    }
+}
+
+void add_decode() {
+    prune_method const method = hip_3k;
+    std::pair<char const*, refresh_intervals> const means[] = {
+        {"mean:16_8_4", refresh_default}, {"mean:32_16_8", refresh_fast}, {"mean:96_24_8", refresh_flash}};
+    for (std::int32_t const batch : {1, 8})
+        for (std::int32_t const keys : {32 * k, 128 * k, M})
+            for (std::int32_t const page : {0, 16}) {
+                problem_shape const s{.batch = batch, .keys = keys, .page_size = page};
+                bool const quick = keys == 128 * k && batch == 1 && page == 0;
+                std::string const start = std::string(quick ? "quick" : "full") + "/sparse_decode/" + size_name(keys) +
+                                          "/batch:" + std::to_string(batch) +
+                                          (page == 0 ? "/contiguous" : "/page:" + std::to_string(page)) + "/hip_3k/";
+                for (std::int32_t cached = 0; cached <= method.stage_count; ++cached)
+                    add(start + "stages_cached:" + std::to_string(cached), benchmark::kMicrosecond,
+                        [=] { return decode(s, method, cached); });
+                for (auto const& [name, intervals] : means) {
+                    int cycle = 1;
+                    for (int i = 0; i < method.stage_count; ++i) cycle = std::lcm(cycle, intervals.steps[i]);
+                    add(
+                        start + name, benchmark::kMicrosecond,
+                        [=, intervals = intervals] { return decode_mean(s, method, intervals); }, cycle);
+                }
+            }
+}
+
+void add_all() {
+    add_prefill();
+    add_decode();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_program(argc, argv, add_all); }
