@@ -7,7 +7,11 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 everything=
 [ "${CI:-}" = true ] && everything=yes
-[ "${1:-}" = --all ] && everything=yes
+case ${1:-} in
+'') ;;
+--all) everything=yes ;;
+*) echo "usage: sh tests/run.sh [--all]" >&2; exit 2 ;;
+esac
 
 # --- Tools ---
 
@@ -26,6 +30,8 @@ have clang-tidy || missing="$missing clang-tidy"
 have doxygen || missing="$missing doxygen"
 have python3 || missing="$missing python3"
 have_catch2 || missing="$missing catch2"
+[ -z "$everything" ] || [ -e /usr/include/benchmark/benchmark.h ] || [ -n "${CMAKE_PREFIX_PATH:-}" ] ||
+    missing="$missing libbenchmark-dev"
 if [ -n "$missing" ]; then
     echo "Installing with apt-get:$missing"
     as_root=
@@ -36,6 +42,7 @@ if [ -n "$missing" ]; then
     $as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing ||
         echo "apt-get failed; going on with what is here"
 fi
+have python3 || { echo "There is no python3."; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 if have nvcc || [ -x /usr/local/cuda/bin/nvcc ]; then
     preset=gpu
 else
@@ -68,7 +75,7 @@ suite() {
     ctest --preset "$suite_preset" -j "$jobs" --output-junit "$results"
     junit="$junit $results"
 }
-# Benchmarks are measured by hand, on a device; they are only compiled, and only here. Warnings are errors here and not
+# Speed is measured by hand, on a device; what measures it is only compiled, and only here. Warnings are errors here and not
 # for a stranger, whose compiler may know warnings that ours does not. (The sanitizers' instrumentation makes GCC warn of
 # what is not there, so that build has no -Werror.)
 if [ "$everything" ]; then

@@ -338,6 +338,7 @@ int run(int count, char** words, MakeBackend const& make_backend) {
     if (!read_recording(o.data, r, problem)) return failed(problem);
     if (o.kv_head >= r.keys.heads)
         return failed("--kv-head must be below " + std::to_string(r.keys.heads) + ", the number of key/value heads");
+    if (!std::ofstream(o.output, std::ios::app)) return failed(o.output + ": cannot be written");  // before the work
     auto const computes = make_backend(o);
     if (!computes) return 1;
     std::printf("%s, layer %s: %lld tokens, %lld query heads, %lld key/value heads, head_dim %lld\n%s\n\n",

@@ -98,6 +98,29 @@ TEST_CASE("kv_view: requests in each layout", "[core]") {
         CHECK(request_of(bounds, {rows, 3, 5}, kv, 1, causal{}, 0).queries == 5);
         CHECK(request_of(bounds, {rows, 3, 5}, kv, 1, causal{}, 1).queries == 0);
     }
+    SECTION("a length never reaches past the rows or pages that its request owns") {
+        std::int32_t const length[] = {20, 20, 20}, start[] = {0, 7, 7, 8};
+        kv.length = length, kv.start = start;
+        kv.layout = kv_layout::ragged;
+        CHECK(request_of(bounds, {}, kv, 1, causal{}, 0).keys == 7);
+        CHECK(request_of(bounds, {}, kv, 1, causal{}, 1).keys == 0);
+        kv.layout = kv_layout::page_list;
+        CHECK(request_of(bounds, {}, kv, 2, causal{}, 0).keys == 14);
+        CHECK(request_of(bounds, {}, kv, 2, causal{}, 1).keys == 0);
+        CHECK(request_of(bounds, {}, kv, 64, causal{}, 2).keys == 20);
+        kv.layout = kv_layout::block_table;
+        kv.table_stride = 3;
+        CHECK(request_of(bounds, {}, kv, 4, causal{}, 0).keys == 12);
+        CHECK(request_of(bounds, {}, kv, 7, causal{}, 0).keys == 20);
+        kv.table_stride = 0;  // one request: nothing says where its table ends
+        CHECK(request_of(bounds, {}, kv, 4, causal{}, 0).keys == 20);
+    }
+    SECTION("pages times page size may exceed int32") {
+        std::int32_t const start[] = {0, 5, 5, 5}, last[] = {1, 0, 0};
+        kv.layout = kv_layout::page_list;
+        kv.start = start, kv.last_page_length = last;
+        CHECK(request_of(bounds, {}, kv, 1 << 30, causal{}, 0).keys == 20);
+    }
 }
 
 TEST_CASE("kv_view: locations in each layout", "[core]") {

@@ -48,6 +48,16 @@ TEST_CASE("prune_stages: lookahead admits nothing that stays in the window", "[c
     CHECK(wrong == 0);
 }
 
+TEST_CASE("prune_stages: lookahead admits nothing behind the last row", "[core]") {
+    int wrong = 0;
+    for (std::int32_t keys = 1; keys <= 20; ++keys)
+        for (std::int32_t last = 0; last <= keys + 3; ++last)
+            for (std::int32_t const recent : {1, 4, 9, 40, whole_context})
+                for (std::int32_t const lookahead : {0, 1, 5, 16, 100})
+                    wrong += eligible_end(last, keys, {0, recent}, lookahead) > smaller(last + 1, keys);
+    CHECK(wrong == 0);
+}
+
 TEST_CASE("prune_stages: eligible_end does not overflow", "[core]") {
     std::int32_t const most = std::numeric_limits<std::int32_t>::max(), keys = most - (1 << 20);
     CHECK(eligible_end(keys - 1, keys, {0, 1024}, most) == keys);

@@ -135,6 +135,7 @@ TEST_CASE("check attend: selection", "[op]") {
              (1 << 20) + 1},
             {[](params& p) { p.selection.blocks.extent[1] = 3; }, errc::bad_extent, "selection.blocks.extent[1]", 3},
             {[](params& p) { p.selection.blocks.extent[0] = 1; }, errc::bad_extent, "selection.blocks.extent[0]", 1},
+            {[](params& p) { p.selection.blocks.extent[0] = 3; }, errc::bad_extent, "selection.blocks.extent[0]", 3},
             {[](params& p) { p.selection.query_block = 1; }, errc::bad_extent, "selection.blocks.extent[2]", 2},
             {[](params& p) { p.selection.blocks.extent[3] = -1; }, errc::bad_extent, "selection.blocks.extent[3]", -1},
             {[](params& p) { p.selection.blocks.extent[3] = std::int64_t{1} << 61; }, errc::bad_extent,
@@ -227,6 +228,8 @@ TEST_CASE("check attend: keys in each layout", "[op]") {
         CHECK(check(one).ok());
         one.kv.table_stride = 4;
         CHECK(std::string(check(one).field) == "kv.table_stride");
+        one.kv.table_stride = -1;
+        CHECK(std::string(check(one).field) == "kv.table_stride");
         one.kv.table_stride = std::numeric_limits<std::int64_t>::max();
         CHECK(check(one).ok());
     }
@@ -244,6 +247,20 @@ TEST_CASE("check attend: keys in each layout", "[op]") {
             },
             run);
     }
+}
+
+TEST_CASE("check attend: a block table holds the pages of the longest request", "[op]") {
+    auto input = input_of(kv_layout::block_table);
+    params p = with_window(input.params());
+    auto const page = static_cast<std::int32_t>(p.keys.extent[1]);
+    REQUIRE(page > 1);
+    p.kv.max_length = 2 * page + 1;  // a key on a third page
+    p.kv.table_stride = 3;
+    CHECK(check(p).ok());
+    p.kv.table_stride = 2;
+    CHECK(std::string(check(p).field) == "kv.table_stride");
+    p.kv.max_length = 2 * page;
+    CHECK(check(p).ok());
 }
 
 TEST_CASE("check attend: what is allowed", "[op]") {
@@ -367,6 +384,35 @@ TEST_CASE("plan attend: workspace holds one partial result per row, head and spl
             CHECK(plan.partial_output + rows * 128 * sizeof(float) <= plan.partial_lse);
             CHECK(plan.partial_lse + rows * sizeof(float) <= plan.workspace_bytes);
         }
+}
+
+TEST_CASE("plan attend: a tail is planned for its own rows", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    params p = input.params();
+    attend_plan const whole = plan(p, device_info{});
+    REQUIRE(whole);
+    p.range = row_range::tail_only, p.tail = 1;
+    attend_plan const tail = plan(p, device_info{});
+    REQUIRE(tail);
+    CHECK(tail.schedule.max_rows == 1);
+    CHECK(whole.schedule.max_rows == p.shape().max_queries);
+    CHECK_FALSE(tail.same_layout(whole));
+    p.range = row_range::without_tail;
+    CHECK(plan(p, device_info{}).same_layout(whole));
+}
+
+TEST_CASE("plan attend: another schedule is another plan, whatever the workspace", "[op]") {
+    params p;
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {1, 512, 8, 128});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {1, 512, 2, 128});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {1, 512, 8, 128});
+    attend_plan const dense = attend_plan_of(p, device_info{});
+    p.selection.block_size = 16, p.selection.query_block = 48;
+    p.selection.blocks.extent[1] = 2, p.selection.blocks.extent[3] = 8;
+    attend_plan const listed = attend_plan_of(p, device_info{});
+    CHECK(dense.workspace_bytes == listed.workspace_bytes);
+    CHECK_FALSE(dense.same_layout(listed));
+    CHECK(dense.same_layout(dense));
 }
 
 TEST_CASE("plan: workspaces that are too small or misaligned", "[op]") {

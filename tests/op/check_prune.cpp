@@ -128,7 +128,9 @@ TEST_CASE("plan prune: refuses what check refuses, and old devices", "[op]") {
 }
 
 TEST_CASE("plan prune: slabs cover all query blocks, and their memory is bounded", "[op]") {
-    for (auto method : {hip_3k, hip_5k, hip_v1, hip_tiny})
+    // The last one has four blocks of the last stage in one of the first.
+    prune_method const nested{.stages = {{64, 4, 64, 32}, {16, 1, 8, 16}}, .stage_count = 2, .window = {16, 64}};
+    for (auto method : {hip_3k, hip_5k, hip_v1, hip_tiny, nested})
         for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
             for (std::int32_t const queries : {0, 1, 64, 5000, 131072})
                 for (std::int32_t const keys : {0, 1, 4096, 131072, 3'000'000}) {
@@ -169,6 +171,15 @@ TEST_CASE("plan prune: no list has more candidates than the plan has room for", 
                 for (auto const& list : trace.lists[stage]) most = larger(most, list.left.size());
             CHECK(most <= std::size_t(max_candidates_of(method, keys)));
         }
+}
+
+TEST_CASE("check prune: lists are counted in int32, the finest query blocks of a slab included", "[op]") {
+    prune_method method{.stages = {{128, 1, 64, 8}, {1, 1, 8, 8}}, .stage_count = 2};
+    method.sharing = sharing::per_head;
+    batch_shape const shape{60000, 256, 8, 64, 1, 1000};
+    CHECK_FALSE(check_list_rows(method, shape, 65536, "batch").ok());  // 65536 * 256 * 128 = 2^31
+    CHECK(check_list_rows(method, shape, 65535, "batch").ok());
+    CHECK(check_list_rows(method, shape, 65536, "batch").value == 65536);
 }
 
 TEST_CASE("prune: extents of the selection", "[op]") {

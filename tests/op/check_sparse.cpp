@@ -62,6 +62,13 @@ TEST_CASE("check sparse_prefill: every rule", "[op]") {
             {[](prefill& p) { p.scale = 0; }, errc::out_of_range, "scale", 0},
             {[](prefill& p) { p.soft_cap = -2; }, errc::out_of_range, "soft_cap", -2},
             {[](prefill& p) { p.mask = causal{-2}; }, errc::out_of_range, "mask.offset", -2},
+            {[](prefill& p) {  // 65535 requests x 512 heads x 128 last query blocks in a first one
+                 p.method.stages[0].query_block = 128, p.method.stages[0].query_stride = 1;
+                 p.method.stages[1].query_block = p.method.stages[1].query_stride = 1;
+                 p.method.sharing = sharing::per_head;
+                 p.queries.extent[0] = p.keys.extent[0] = 65535, p.queries.extent[2] = 512;
+             },
+             errc::unsupported, "batch", 65535},
         },
         [](prefill const& p) { return check(p); });
 }
@@ -129,6 +136,42 @@ TEST_CASE("plan sparse_prefill: the workspace holds the selection, then each par
         CHECK(made.scratch + made.tail.workspace_bytes <= made.workspace_bytes);
         CHECK(made.scratch % workspace_alignment == 0);
     }
+}
+
+TEST_CASE("plan sparse_prefill: the workspace holds lists of any length and splits of either half", "[op]") {
+    // One row of many heads over a long context: the dense tail's partial results outweigh all else.
+    prefill p;
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {1, 64, 64, 256});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {1, 200000, 1, 256});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {1, 64, 64, 256});
+    p.method = prune_method{.stages = {{64, 1, 64, 4096}}, .stage_count = 1, .window = {64, 64}};
+    p.method.stages[0].keep = 1000;
+    for (std::int32_t const tail : {0, 1, 64}) {
+        p.dense_tail = tail;
+        sparse_plan const made = sparse_plan_of(p, device_info{});
+        REQUIRE(made);
+        auto const extents = selection_extents_of(p.method, p.shape());
+        std::size_t const entries = extents.list_count() * std::size_t(extents.capacity) * sizeof(std::int32_t);
+        CHECK(entries > 2 * workspace_alignment);  // no rounding hides a missing factor
+        CHECK(made.selection_blocks + entries <= made.selection_counts);
+        CHECK(made.selection_counts + extents.list_count() * sizeof(std::int32_t) <= made.scratch);
+        attend_plan const dense = attend_plan_of(tail_part(p), device_info{});
+        if (tail > 0) {
+            CHECK(made.tail.same_layout(dense));
+            CHECK(dense.workspace_bytes > 0);
+            CHECK(made.scratch + dense.workspace_bytes <= made.workspace_bytes);
+        }
+        if (tail == 64) CHECK(dense.workspace_bytes > larger(made.prune.workspace_bytes, made.attend.workspace_bytes));
+        CHECK(made.scratch + made.prune.workspace_bytes <= made.workspace_bytes);
+        CHECK(made.scratch + made.attend.workspace_bytes <= made.workspace_bytes);
+    }
+}
+
+TEST_CASE("sparse_decode: lists are made for as many steps as they are kept", "[op]") {
+    decode_memory m;
+    decode const p = m.view();
+    CHECK(prune_part(p).lookahead == 8);
+    CHECK(prune_part(p).method.stage_count == p.method.stage_count);
 }
 
 TEST_CASE("plan sparse: refuses what check refuses, and old devices", "[op]") {

@@ -60,6 +60,7 @@ TEST_CASE("granules: every visible key once, no other key", "[policy]") {
 TEST_CASE("granules: nothing to see, nothing to walk", "[policy]") {
     CHECK(granules_of(0, 15, 0, {16, 64}, 0, 8).size() == 0);
     CHECK(granules_of(-20, -5, 100, {16, 64}, 4, 8).size() == 0);
+    CHECK(granules_of(40, 90, 100, {16, 0}, 0, 8).window == 0);  // no window: what lies between the rows is no row's
 }
 
 TEST_CASE("granules: dense attention walks each granule of the context once", "[policy]") {

@@ -83,6 +83,40 @@ TEST_CASE("quality: recall of the heaviest blocks", "[reference]") {
     CHECK(measured(p).block_recall == 1);  // nothing was asked for
 }
 
+TEST_CASE("quality: recall holds each list against the mass of its own heads", "[reference]") {
+    auto in = uniform(1, 100);  // 2 heads with a list each: head 0 looks at block 3, head 1 at block 7
+    for (std::int32_t h = 0; h < 2; ++h) in.query(0, 0, h, h) = from_float<bf16>(8.0f);
+    for (std::int32_t j = 0; j < 100; ++j)
+        for (std::int32_t h = 0; h < 2; ++h) in.key(0, j, 0, h) = from_float<bf16>(j / 8 == (h ? 7 : 3) ? 4.0f : 0.0f);
+    in.add_selection(8, 16, sharing::per_head, 1, 0.0);
+    auto const s = in.selection_buffer();
+    auto p = in.params();
+    p.window = {8, 10};
+    auto const recall_of = [&](std::int32_t a, std::int32_t b) {
+        s.blocks(0, 0, 0, 0) = a, s.blocks(0, 1, 0, 0) = b, s.counts(0, 0, 0) = s.counts(0, 1, 0) = 1;
+        return measured(p).block_recall;
+    };
+    CHECK(recall_of(3, 7) == 1);
+    CHECK(recall_of(3, 3) == 0.5);
+    CHECK(recall_of(7, 3) == 0);
+}
+
+TEST_CASE("quality: a block counts where one of its keys is hidden by the window and is no sink", "[reference]") {
+    auto in = uniform(1, 30);
+    in.query(0, 0, 0, 0) = in.query(0, 0, 1, 0) = from_float<bf16>(8.0f);
+    for (std::int32_t j = 0; j < 30; ++j) in.key(0, j, 0, 0) = from_float<bf16>(j == 16 ? 4.0f : 0.0f);
+    in.add_selection(8, 16, sharing::per_batch, 1, 0.0);
+    auto const s = in.selection_buffer();
+    s.blocks(0, 0, 0, 0) = 2, s.counts(0, 0, 0) = 1;
+    auto p = in.params();
+    p.window = {8, 13};  // keys 17 .. 29: of block 2 key 16 alone is left for a list
+    CHECK(measured(p).block_recall == 1);
+    p.window = {8, 14};  // nothing is; the list holds what has no mass
+    CHECK(measured(p).block_recall == 0);
+    s.blocks(0, 0, 0, 0) = 1;
+    CHECK(measured(p).block_recall == 1);
+}
+
 TEST_CASE("quality: rows that see nothing do not count; threads change nothing", "[reference]") {
     attend_input<bf16> in({.queries = {50}, .keys = {40}, .heads = 2});
     auto p = in.params();

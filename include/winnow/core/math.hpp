@@ -74,12 +74,11 @@ struct fast_divider {
 };
 
 /// Unsigned integers that compare as the floats do; NaN maps to 1, below every number, so it is never preferred.
-/// 0 is left free for "no score".
+/// 0 is left free for "no score"; -inf is 0x7fffff.
 WINNOW_HOST_DEVICE constexpr std::uint32_t ordered_key(float x) {
     if (!(x == x)) return 1;
     auto const bits = __builtin_bit_cast(std::uint32_t, x == 0.0f ? 0.0f : x);  // -0 and +0 tie
-    auto const key = (bits & 0x80000000u) ? ~bits : (bits | 0x80000000u);
-    return key < 2 ? 2 : key;
+    return (bits & 0x80000000u) ? ~bits : (bits | 0x80000000u);
 }
 
 }  // namespace winnow

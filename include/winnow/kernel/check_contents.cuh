@@ -24,8 +24,9 @@ struct contents_arguments {
 
 /// Place of a fault as one number: rule, then list (or request), then entry.
 WINNOW_HOST_DEVICE constexpr unsigned long long fault_order(contents_rule rule, std::int64_t list, std::int32_t entry) {
+    // Entries from 2^28 on (pages of one key) share a place; describe_fault finds the entry itself.
     return (static_cast<unsigned long long>(rule) << 60) | (static_cast<unsigned long long>(list) << 28) |
-           static_cast<unsigned long long>(entry);
+           static_cast<unsigned long long>(smaller(entry, (1 << 28) - 1));
 }
 
 /// Two neighbouring offsets of a `start`: the entry (0 or 1) that is wrong, or -1.
