@@ -1,61 +1,55 @@
 """Times causal prefill of winnow beside PyTorch's SDPA backends: same tensors, checked first, rounds interleaved.
 
-    nvcc -std=c++20 -O3 -I include -gencode=arch=compute_90a,code=sm_90a --shared -Xcompiler -fPIC \\
-         -o libwinnow_peers.so bench/peers/winnow_c.cu
-    python3 bench/peers/prefill.py --library ./libwinnow_peers.so --output bench/results/h100_80gb_hbm3.json
+    cmake --preset gpu -DWINNOW_BUILD_TESTS=OFF -DWINNOW_BUILD_BENCH=OFF
+    cmake --build --preset gpu --target winnow_c_api
+    python3 bench/peers/prefill.py --library build/gpu/examples/c_api/libwinnow.so --output bench/results/h100_80gb_hbm3.json
 
 Every round times each contender once per shape, in an order reversed from round to round; medians over the rounds are kept.
 Needs a CUDA GPU and PyTorch. `bench/report.py` writes the tables of README.md and docs/performance.md from the result.
 """
 import argparse
-import ctypes
 import datetime
 import json
 import math
+import pathlib
 import statistics
+import sys
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples/c_api"))
+import winnow as c_api  # the structs of libwinnow.so
+
 BACKENDS = {"flash_attention_2": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
-class Tensors(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("q", "k", "v", "out")] + [
-        (name, ctypes.c_longlong) for name in ("batch", "queries", "keys", "heads", "kv_heads", "head_dim")]
-
-
 class Winnow:
-    """The two calls of winnow_c.cu on PyTorch tensors, with a workspace that is made once."""
+    """The two calls on PyTorch tensors, with a workspace that is made once."""
 
     def __init__(self, path):
-        self.library = ctypes.CDLL(path)
-        for name, extra in (("winnow_dense_prefill", []), ("winnow_sparse_prefill", [ctypes.c_longlong])):
-            function = getattr(self.library, name)
-            function.restype = ctypes.c_longlong
-            function.argtypes = [ctypes.POINTER(Tensors), *extra, ctypes.c_void_p, ctypes.c_longlong, ctypes.c_void_p]
+        self.library = c_api.Library(path)
+        self.device = self.library.query_device(0)
         self.scratch = torch.empty(0, device="cuda", dtype=torch.uint8)
         self.needed = {}
 
-    def call(self, name, q, k, v, out, *extra):
-        tensors = Tensors(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), *q.shape[:2], k.shape[1], q.shape[2],
-                          k.shape[2], q.shape[3])
-        function, stream = getattr(self.library, name), torch.cuda.current_stream().cuda_stream
-        case = (name, q.shape, k.shape, extra)
-        if case not in self.needed:  # without scratch the call gives minus the bytes it wants, or runs if it wants none
-            self.needed[case] = max(0, -function(ctypes.byref(tensors), *extra, None, 0, stream))
+    def call(self, params_type, q, k, v, out, **fields):
+        q, k, v, out = (c_api.tensor_of(x) for x in (q, k, v, out))
+        p = params_type(dtype=c_api.BF16, queries=q, keys=k, values=v, output=out, scale=q.extent[3] ** -0.5, **fields)
+        case = (params_type, *q.extent, *k.extent, *(bytes(field) for field in fields.values()))
+        if case not in self.needed:
+            self.needed[case] = self.library.workspace_bytes(p, self.device)
             if self.needed[case] > self.scratch.numel():
                 self.scratch = torch.empty(self.needed[case], device="cuda", dtype=torch.uint8)
         pointer = self.scratch.data_ptr() if self.needed[case] else None
-        code = function(ctypes.byref(tensors), *extra, pointer, self.needed[case], stream)
-        if code:
-            raise RuntimeError(f"{name} returned status {code}")
+        self.library.launch(p, self.device, pointer, self.needed[case], torch.cuda.current_stream().cuda_stream)
 
     def dense(self, q, k, v, out):
-        self.call("winnow_dense_prefill", q, k, v, out)
+        self.call(c_api.AttendParams, q, k, v, out)
 
     def sparse(self, q, k, v, out, list_heads):
-        self.call("winnow_sparse_prefill", q, k, v, out, list_heads)
+        sharing = c_api.PER_BATCH if list_heads == 1 else c_api.PER_KV_GROUP
+        self.call(c_api.SparsePrefillParams, q, k, v, out, method=self.library.method("hip_3k", sharing=sharing))
 
 
 def sdpa(backend, q, k, v):
