@@ -1,88 +1,71 @@
-"""Winnow on PyTorch tensors: builds the C library and calls it. The only file that knows the library's interface."""
-import ctypes
+"""Winnow on PyTorch tensors, through the C library of examples/c_api. The only file here that knows its interface."""
 import pathlib
-import shutil
 import subprocess
+import sys
 
 import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples" / "c_api"))
+import winnow as c_api  # noqa: E402  the structs of libwinnow.so
 
 
-def build(output, architecture):
-    """Compiles the library for a compute capability such as (9, 0)."""
-    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+def build(folder, architecture):
+    """Builds libwinnow.so for a compute capability such as (9, 0)."""
     number = f"{architecture[0]}{architecture[1]}" + ("a" if architecture[0] >= 9 else "")
-    subprocess.run([nvcc, "-std=c++20", "-O3", "-I", str(ROOT / "include"),
-                    f"-gencode=arch=compute_{number},code=sm_{number}", "--shared", "-Xcompiler", "-fPIC",
-                    "-o", str(output), str(ROOT / "bench" / "peers" / "winnow_c.cu")], check=True)
-    return output
-
-
-class Tensors(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("q", "k", "v", "out")] + [
-        (name, ctypes.c_longlong) for name in ("batch", "queries", "keys", "heads", "kv_heads", "head_dim")]
+    subprocess.run(["cmake", "-S", str(ROOT), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", "-DWINNOW_CUDA=ON",
+                    "-DWINNOW_BUILD_TESTS=OFF", "-DWINNOW_BUILD_BENCH=OFF",
+                    f"-DWINNOW_CUDA_ARCHITECTURES={number}-real"], check=True)
+    subprocess.run(["cmake", "--build", str(folder), "--parallel", "--target", "winnow_c_api"], check=True)
+    return folder / "examples" / "c_api" / "libwinnow.so"
 
 
 class Winnow:
-    """Calls on packed bf16 tensors [batch, token, head, channel], with a workspace that is made once per call."""
+    """Calls on packed bf16 tensors [batch, token, head, channel], each with its params and its workspace made once."""
 
     def __init__(self, path):
-        self.library = ctypes.CDLL(str(path))
-        self.library.winnow_stage_cache_entries.restype = ctypes.c_longlong
-        self.library.winnow_stage_cache_entries.argtypes = [ctypes.c_longlong] * 3
-        pointer, number = ctypes.c_void_p, ctypes.c_longlong
-        for name, extra in (("winnow_dense_prefill", []), ("winnow_sparse_prefill", [number]),
-                            ("winnow_listed_prefill", [pointer, pointer] + [number] * 4),
-                            ("winnow_sparse_decode", [pointer, pointer, ctypes.POINTER(ctypes.c_int * 3)])):
-            function = getattr(self.library, name)
-            function.restype = number
-            function.argtypes = [ctypes.POINTER(Tensors), *extra, pointer, number, pointer]
+        self.library = c_api.Library(str(path))
+        self.device = self.library.query_device(torch.cuda.current_device())
 
-    def _bind(self, name, q, k, v, out, *extra):
-        """A function that launches on the current stream and returns `out`; it may be captured in a CUDA graph."""
-        tensors = Tensors(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), *q.shape[:2], k.shape[1],
-                          q.shape[2], k.shape[2], q.shape[3])
-        function = getattr(self.library, name)
-
-        def launch(scratch, size):
-            return function(ctypes.byref(tensors), *extra, scratch, size, torch.cuda.current_stream().cuda_stream)
-
-        # Without scratch the call gives minus the bytes it wants, or runs if it wants none.
-        needed = max(0, -launch(None, 0))
+    def _bind(self, params_type, q, k, v, keep=(), **fields):
+        """A function that launches on the current stream and returns the output; it may be captured in a CUDA graph."""
+        out = torch.full_like(q, float("nan"))
+        p = params_type(dtype=c_api.BF16, queries=c_api.tensor_of(q), keys=c_api.tensor_of(k), values=c_api.tensor_of(v),
+                        output=c_api.tensor_of(out), scale=q.shape[3] ** -0.5, **fields)
+        needed = self.library.workspace_bytes(p, self.device)
         scratch = torch.empty(needed, device=q.device, dtype=torch.uint8)
 
-        def call(keep=(q, k, v, scratch)):  # the tensors live as long as the call
-            code = launch(scratch.data_ptr() if needed else None, needed)
-            if code:
-                raise RuntimeError(f"{name} returned status {code}")
+        def call(keep=(q, k, v, *keep)):  # the tensors live as long as the call
+            self.library.launch(p, self.device, scratch.data_ptr() if needed else None, needed,
+                                torch.cuda.current_stream().cuda_stream)
             return out
 
         return call
 
     def dense(self, q, k, v):
         """Dense causal attention; the queries are the last rows of the context, so one query is a decode step."""
-        return self._bind("winnow_dense_prefill", q, k, v, torch.full_like(q, float("nan")))
+        return self._bind(c_api.AttendParams, q, k, v)
 
     def sparse_prefill(self, q, k, v, list_heads):
         """Pruning with the hip_3k preset and attention; `list_heads` 1 or the number of KV heads."""
-        return self._bind("winnow_sparse_prefill", q, k, v, torch.full_like(q, float("nan")), list_heads)
+        sharing = c_api.PER_BATCH if list_heads == 1 else c_api.PER_KV_GROUP
+        return self._bind(c_api.SparsePrefillParams, q, k, v, method=self.library.method("hip_3k", sharing=sharing))
 
     def listed(self, q, k, v, blocks, counts, query_block, block_size):
         """Causal attention over block lists alone: `blocks` [1, query block, entry], `counts` [1, query block], int32.
         The library wants room for one query block more than aligned rows touch."""
-        blocks = torch.nn.functional.pad(blocks, (0, 0, 0, 1)).contiguous()
-        counts = torch.nn.functional.pad(counts, (0, 1)).contiguous()
-        call = self._bind("winnow_listed_prefill", q, k, v, torch.full_like(q, float("nan")), blocks.data_ptr(),
-                          counts.data_ptr(), blocks.shape[1], blocks.shape[2], query_block, block_size)
-        return lambda keep=(blocks, counts): call()
+        blocks = torch.nn.functional.pad(blocks, (0, 0, 0, 1)).contiguous()[:, None]
+        counts = torch.nn.functional.pad(counts, (0, 1)).contiguous()[:, None]
+        selection = c_api.Selection(c_api.tensor_of(blocks), c_api.tensor_of(counts), block_size, query_block, None)
+        return self._bind(c_api.AttendParams, q, k, v, (blocks, counts), window=c_api.Window(0, 0), selection=selection)
 
     def sparse_decode(self, q, k, v, intervals):
         """A decode step with the hip_3k preset, and the step counters [batch] that a caller may set between calls."""
-        step = torch.zeros(q.shape[0], device=q.device, dtype=torch.int32)
-        entries = self.library.winnow_stage_cache_entries(q.shape[2], k.shape[2], q.shape[0])
+        method, slots = self.library.method("hip_3k"), q.shape[0]
+        step = torch.zeros(slots, device=q.device, dtype=torch.int32)
+        entries = self.library.stage_cache_entries(method, q.shape[2], k.shape[2], slots)
         lists = torch.zeros(entries, device=q.device, dtype=torch.int32)
-        steps = (ctypes.c_int * 3)(*intervals)
-        call = self._bind("winnow_sparse_decode", q, k, v, torch.full_like(q, float("nan")), step.data_ptr(),
-                          lists.data_ptr(), ctypes.byref(steps))
-        return (lambda keep=(lists, steps): call()), step
+        every = self.library.intervals()
+        every.steps[:len(intervals)] = intervals
+        cache = c_api.StageCache(step.data_ptr(), lists.data_ptr(), None, slots, every)
+        return self._bind(c_api.SparseDecodeParams, q, k, v, (step, lists), method=method, cache=cache), step

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Uses Winnow as a stranger's project does: configures, builds and runs tests/package/consumer in each way.
+"""Uses Winnow as a stranger's project does: configures, builds and runs tests/package/consumer in each way, and puts
+libraries that all use Winnow (tests/package/libraries) into one process.
 
 Exit code 77: no nvcc for a CUDA case.
 """
@@ -12,6 +13,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CONSUMER = os.path.join(HERE, "consumer")
+LIBRARIES = os.path.join(HERE, "libraries")
+NOTHING_EXTRA = ["-fno-exceptions", "-fno-rtti"]
 NO_TOOLKIT = "-DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON"  # as on a machine without CUDA
 NO_PROGRAMS = ["-DWINNOW_BUILD_TESTS=OFF", "-DWINNOW_BUILD_EXAMPLES=OFF", "-DWINNOW_BUILD_BENCH=OFF"]
 
@@ -97,6 +100,79 @@ class Case:
              "-I", os.path.join(self.args.source, "include"),
              os.path.join(CONSUMER, "main.cpp"), os.path.join(CONSUMER, "other.cpp"), "-o", program)
         self.check_output(call(program))
+
+    # --- several libraries in one process ---
+
+    def compile(self, source, entry, *flags, compiler=("g++", "-fPIC", "-Wall", "-Wextra", "-Werror")):
+        """An object with the function `entry`; Winnow's share of its symbols must be harmless to have twice."""
+        output = self.path(f"{entry}.o")
+        call(*compiler, "-std=c++20", f"-DENTRY={entry}", f"-DLAUNCH={entry}_launch", *flags,
+             "-I", os.path.join(self.args.source, "include"), "-c", os.path.join(LIBRARIES, source), "-o", output)
+        for line in call("nm", "--extern-only", "--defined-only", "--format=sysv", output).splitlines():
+            columns = [column.strip() for column in line.split("|")]
+            if len(columns) < 7 or "6winnow" not in columns[0]:
+                continue
+            if columns[2] in "TRBD":  # twice in a program of two units
+                sys.exit(f"{entry}: {columns[0]} is defined and not inline")
+            if re.match(r"\.bss|\.data(?!\.rel\.ro)", columns[6]):  # state, of the process or of each library
+                sys.exit(f"{entry}: {columns[0]} is a variable")
+        return output
+
+    def link(self, name, *inputs, linker=("g++", "-shared")):
+        output = self.path(f"lib{name}.so")
+        call(*linker, *inputs, "-o", output)
+        return output
+
+    def agree(self, *functions):
+        """Calls functions of libraries that cannot and that can see each other's symbols; returns what they all say."""
+        program = self.path("main")
+        call("g++", "-std=c++20", "-Wall", "-Wextra", os.path.join(LIBRARIES, "main.cpp"), "-o", program, "-ldl")
+        said = {call(program, mode, *functions) for mode in ("local", "global")}
+        if len(said) != 1 or not said.pop().startswith(f"{len(functions)} agree: "):
+            sys.exit("local and global symbols give different answers")
+        return call(program, "global", *functions).split(": ", 1)[1]
+
+    def two_libraries(self):
+        """Units with other options and another order of includes, in two libraries, in one process."""
+        first = self.link("first", self.compile("host.cpp", "first_a", "-O2"),
+                          self.compile("host.cpp", "first_b", "-O2", "-DREVERSED"), "-pthread")
+        second = self.link("second", self.compile("host.cpp", "second_a", "-O0"),
+                           self.compile("host.cpp", "second_b", "-O1", *NOTHING_EXTRA), "-pthread")
+        self.agree(f"{first}:first_a", f"{first}:first_b", f"{second}:second_a", f"{second}:second_b")
+
+    def one_definition(self):
+        """The link-time optimiser compares the types and functions of units that see the headers differently."""
+        optimise = ["-O1", "-flto"]
+        linker = ("g++", "-shared", "-fPIC", *optimise, "-Wodr", "-Wlto-type-mismatch", "-Werror", "-pthread")
+        library = self.link("both", self.compile("host.cpp", "one", *optimise),
+                            self.compile("host.cpp", "other", *optimise, "-DREVERSED", *NOTHING_EXTRA), linker=linker)
+        self.agree(f"{library}:one", f"{library}:other")
+        # The control: two units that do not agree are found out.
+        units = []
+        for member in ("int", "float"):
+            units.append(self.path(f"{member}.cpp"))
+            with open(units[-1], "w", encoding="utf-8") as file:
+                file.write(f"struct s {{ {member} x; virtual int f() {{ return 1; }} virtual ~s() = default; }};\n"
+                           f"int use_{member}(s* p) {{ return p->f() + static_cast<int>(p->x); }}\n")
+        call(*linker, *units, "-o", self.path("control.so"), fails=True)
+
+    def cuda_two_libraries(self):
+        """Two libraries with kernels, and two CUDA runtimes, in one process. Without a device nothing is launched."""
+        self.cuda()
+        nvcc = (self.args.nvcc, "-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90a,code=sm_90a",
+                "-Xcompiler=-fPIC,-Wall,-Wextra", "-Werror=all-warnings")
+        host = self.compile("host.cpp", "first_host", "-O2")
+        first = self.link("first", host, self.compile("device.cu", "first", "-O2", compiler=nvcc),
+                          linker=(self.args.nvcc, "-shared", "-cudart=static"))
+        runtime = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(self.args.nvcc))), "lib64")
+        second = self.link("second", self.compile("device.cu", "second", "-Xcompiler=" + ",".join(NOTHING_EXTRA),
+                                                  compiler=nvcc),
+                           linker=(self.args.nvcc, "-shared", "-cudart=shared", f"-Xlinker=-rpath={runtime}"))
+        self.agree(f"{first}:first_host", f"{first}:first", f"{second}:second")
+        said = self.agree(f"{first}:first_launch", f"{second}:second_launch")
+        print("launches:", said)
+        if said.strip() not in ("merged", "no device"):
+            sys.exit("a launch failed")
 
     def version(self):
         """A version that this one can stand for is found; a newer one, and an unknown component, are not."""

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "winnow/core/dispatch.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/math.hpp"
@@ -79,6 +80,8 @@ constexpr status check_channels(tensor_view<T, Rank> const& view, char const* da
 template <class T>
 constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, query_index const& rows,
                                         tensor_view<T const, 4> const& keys, kv_index const& kv) {
+    static_assert(dtype_of<T>::value == dtype::bf16 || dtype_of<T>::value == dtype::fp16,
+                  "queries, keys and values are bf16 or fp16");
     for (int axis = 0; axis < 4; ++axis) {
         if (queries.extent[axis] < 0 || queries.extent[axis] > max_tokens)
             return fail(errc::bad_extent, "queries.extent", "must lie in [0, max_tokens]", queries.extent[axis]);

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Calls libwinnow.so from Python, with no tensor library: attention over two halves of the keys, merged.
+
+    python3 examples/c_api/call_from_python.py build/gpu/examples/c_api/libwinnow.so
+
+Without a GPU: versions, bad input, workspace queries. With one, device memory comes from PyTorch if it is installed, else
+from the CUDA runtime (WINNOW_CUDART, or libcudart.so where the loader finds it); the results are compared with plain loops.
+Exit 0 if all is as it should be.
+"""
+import ctypes
+import ctypes.util
+import math
+import os
+import random
+import struct
+import sys
+
+import winnow
+
+HEADS, KV_HEADS, HEAD_DIM, ROWS, KEYS = 4, 2, 64, 3, 96
+STAND_IN = 4096  # for a pointer where nothing is read
+failures = 0
+
+
+def expect(condition, what):
+    global failures
+    failures += not condition
+    print(f"{what:<58} {'ok' if condition else 'FAILED'}")
+
+
+def refused(call, code, text):
+    """The call must raise this error."""
+    try:
+        call()
+    except winnow.WinnowError as error:
+        print(f"    {error}")
+        return error.code == code and text in str(error)
+    return False
+
+
+def attention(q, k, v, o, lse, rows, keys, mask):
+    """Params of attention of `rows` queries over `keys` keys; pointers are device memory."""
+    return winnow.AttendParams(
+        dtype=winnow.BF16, queries=winnow.tensor(q, [1, rows, HEADS, HEAD_DIM]),
+        keys=winnow.tensor(k, [1, keys, KV_HEADS, HEAD_DIM]), values=winnow.tensor(v, [1, keys, KV_HEADS, HEAD_DIM]),
+        output=winnow.tensor(o, [1, rows, HEADS, HEAD_DIM]), scale=HEAD_DIM**-0.5, mask=mask,
+        lse=winnow.Lse(winnow.tensor(lse, [1, rows, HEADS]), winnow.NATURAL))
+
+
+def merging(parts, sums, o):
+    """Params of the merge of two parts."""
+    return winnow.MergeParams(
+        dtype=winnow.BF16, outputs=winnow.tensor(parts, [2, ROWS, HEADS, HEAD_DIM]),
+        lses=winnow.tensor(sums, [2, ROWS, HEADS]), base=winnow.NATURAL, output=winnow.tensor(o, [ROWS, HEADS, HEAD_DIM]))
+
+
+def check_without_device(library):
+    device = library.example_device()
+    expect(refused(lambda: library.check(library.functions.winnow_check_abi(winnow.ABI_VERSION + 1)), winnow.WRONG_ABI,
+                   "version"), "another ABI version is refused")
+    full = winnow.Mask(winnow.FULL, winnow.END_ALIGNED)
+    p = attention(*[STAND_IN] * 5, ROWS, KEYS, full)
+    print(f"attention of {ROWS} rows: {library.workspace_bytes(p, device)} bytes of workspace")
+    p.struct_size += 8
+    expect(refused(lambda: library.launch(p, device), winnow.WRONG_ABI, "struct_size"), "another struct size is refused")
+    p = attention(STAND_IN + 8, *[STAND_IN] * 4, ROWS, KEYS, full)
+    expect(refused(lambda: library.launch(p, device), 4, "queries.data must be 16-byte aligned"),
+           "a misaligned tensor is refused")
+    # Pruning says what it will write before there is memory for it.
+    method = library.method("hip_3k", sharing=winnow.PER_KV_GROUP)
+    prune = winnow.PruneParams(dtype=winnow.FP16, queries=winnow.tensor(STAND_IN, [1, 8192, 32, 128]),
+                               keys=winnow.tensor(STAND_IN, [1, 8192, 8, 128]), method=method)
+    extents = library.prune_extents(prune)
+    expect(extents == [1, 8, 129, 256], f"lists of hip_3k for 8192 rows: {extents}")
+    prune.selection = winnow.Selection(winnow.tensor(STAND_IN, extents), winnow.tensor(STAND_IN, extents[:3]), 8, 64)
+    print(f"pruning 8192 rows: {library.workspace_bytes(prune, device)} bytes of workspace")
+    slots = 16
+    decode = winnow.SparseDecodeParams(
+        dtype=winnow.BF16, queries=winnow.tensor(STAND_IN, [4, 1, 32, 128]), method=method,
+        keys=winnow.tensor(STAND_IN, [1024, 64, 8, 128]), values=winnow.tensor(STAND_IN, [1024, 64, 8, 128]),
+        kv=winnow.KvIndex(layout=winnow.BLOCK_TABLE, length=STAND_IN, pages=STAND_IN, table_stride=512, max_length=32768),
+        cache=winnow.StageCache(STAND_IN, STAND_IN, STAND_IN, slots, library.intervals("fast")),
+        output=winnow.tensor(STAND_IN, [4, 1, 32, 128]), scale=128**-0.5)
+    print(f"decoding 4 requests of 32768 keys: {library.workspace_bytes(decode, device)} bytes of workspace, "
+          f"{library.stage_cache_entries(method, 32, 8, slots)} int32 of lists")
+
+
+# --- Device memory ---
+
+class TorchMemory:
+    """Device memory of PyTorch."""
+
+    def __init__(self, torch):
+        self.torch, self.kept = torch, []
+
+    def put(self, data):
+        self.kept.append(self.torch.frombuffer(bytearray(data), dtype=self.torch.uint8).cuda())
+        return self.kept[-1].data_ptr()
+
+    def get(self, pointer, count):
+        found = next(tensor for tensor in self.kept if tensor.data_ptr() == pointer)
+        return bytes(found[:count].cpu().numpy().tobytes())
+
+    def stream(self):
+        return self.torch.cuda.current_stream().cuda_stream
+
+
+class RuntimeMemory:
+    """Device memory of the CUDA runtime through ctypes."""
+
+    def __init__(self, path):
+        self.runtime = ctypes.CDLL(path)
+        self.runtime.cudaMalloc.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t]
+        self.runtime.cudaMemcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+    def must(self, code, call):
+        if code:
+            raise RuntimeError(f"{call} returned {code}")
+
+    def put(self, data):
+        pointer = ctypes.c_void_p()
+        self.must(self.runtime.cudaMalloc(pointer, len(data)), "cudaMalloc")
+        self.must(self.runtime.cudaMemcpy(pointer, bytes(data), len(data), 1), "cudaMemcpy to the device")
+        return pointer.value
+
+    def get(self, pointer, count):
+        data = ctypes.create_string_buffer(count)
+        self.must(self.runtime.cudaMemcpy(data, pointer, count, 2), "cudaMemcpy to the host")  # waits for the kernels
+        return data.raw
+
+    def stream(self):
+        return None
+
+
+def device_memory():
+    """Either of the two, or None."""
+    try:
+        import torch
+        if torch.cuda.is_available():
+            return TorchMemory(torch)
+    except ImportError:
+        pass
+    names = [os.environ.get("WINNOW_CUDART"), ctypes.util.find_library("cudart"), "libcudart.so"]
+    for name in filter(None, names):
+        try:
+            return RuntimeMemory(name)
+        except OSError:
+            continue
+    return None
+
+
+# --- bf16 and the plain loops ---
+
+def bf16_bytes(values):
+    """Values that bf16 holds exactly."""
+    return b"".join(struct.pack("<f", value)[2:] for value in values)
+
+
+def bf16_values(data):
+    return [struct.unpack("<f", b"\0\0" + data[i:i + 2])[0] for i in range(0, len(data), 2)]
+
+
+def plain_attention(q, k, v):
+    """Every query against every key, in double precision."""
+    output = []
+    for row in range(ROWS):
+        for head in range(HEADS):
+            kv = head // (HEADS // KV_HEADS)
+            query = q[(row * HEADS + head) * HEAD_DIM:][:HEAD_DIM]
+            at = [(key * KV_HEADS + kv) * HEAD_DIM for key in range(KEYS)]
+            scores = [sum(a * b for a, b in zip(query, k[i:i + HEAD_DIM])) * HEAD_DIM**-0.5 for i in at]
+            weights = [math.exp(score) for score in scores]
+            output += [sum(w * v[i + c] for w, i in zip(weights, at)) / sum(weights) for c in range(HEAD_DIM)]
+    return output
+
+
+def check_on_device(library, device, memory):
+    generator = random.Random(1)
+    q, k, v = ([generator.randrange(-64, 64) / 64 for _ in range(count * HEAD_DIM)]
+               for count in (ROWS * HEADS, KEYS * KV_HEADS, KEYS * KV_HEADS))
+    device_q, device_k, device_v = (memory.put(bf16_bytes(x)) for x in (q, k, v))
+    output_bytes, lse_bytes = ROWS * HEADS * HEAD_DIM * 2, ROWS * HEADS * 4
+    parts, sums = memory.put(bytes(2 * output_bytes)), memory.put(bytes(2 * lse_bytes))
+    whole, merged, unused = memory.put(bytes(output_bytes)), memory.put(bytes(output_bytes)), memory.put(bytes(lse_bytes))
+    full, half, stream = winnow.Mask(winnow.FULL, winnow.END_ALIGNED), KEYS // 2, memory.stream()
+
+    def run(params):
+        needed = library.workspace_bytes(params, device)
+        library.launch(params, device, memory.put(bytes(needed)) if needed else None, needed, stream)
+
+    run(attention(device_q, device_k, device_v, whole, unused, ROWS, KEYS, full))
+    for part in range(2):
+        skip = part * half * KV_HEADS * HEAD_DIM * 2
+        run(attention(device_q, device_k + skip, device_v + skip, parts + part * output_bytes, sums + part * lse_bytes,
+                      ROWS, half, full))
+    run(merging(parts, sums, merged))
+    exact = plain_attention(q, k, v)
+    for name, pointer in (("attention", whole), ("attention in two halves, merged", merged)):
+        error = max(abs(a - b) for a, b in zip(bf16_values(memory.get(pointer, output_bytes)), exact))
+        # Outputs are below 1: half a step of bf16 is 2^-9; weights, parts and result are rounded.
+        expect(error <= 1 / 128, f"{name}: largest error {error:.1e}")
+
+
+def main():
+    library = winnow.Library(sys.argv[1] if len(sys.argv) > 1 else "./libwinnow.so")
+    print(f"winnow {library.version}, ABI version {winnow.ABI_VERSION}")
+    check_without_device(library)
+    try:
+        device = library.query_device(0)
+    except winnow.WinnowError as error:
+        print(f"no device, so no launch ({error})")
+    else:
+        memory = device_memory()
+        if memory:
+            check_on_device(library, device, memory)
+        else:
+            print("a device, but neither PyTorch nor libcudart.so (WINNOW_CUDART): no launch")
+    print(f"{failures} FAILED" if failures else "all as it should be")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

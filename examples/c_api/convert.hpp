@@ -1,0 +1,227 @@
+// From the C structs to the C++ params: the one place where the two are held side by side.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <winnow/winnow.hpp>
+
+#include "winnow_c.h"
+
+namespace winnow::c_api {
+
+// --- Constants that both sides write down ----------------------------------------------------------------------------
+
+template <class Enum>
+constexpr bool same(Enum ours, int theirs) {
+    return static_cast<std::int32_t>(ours) == theirs;
+}
+static_assert(same(errc::ok, WINNOW_OK) && same(errc::null_pointer, WINNOW_NULL_POINTER) &&
+              same(errc::bad_extent, WINNOW_BAD_EXTENT) && same(errc::bad_stride, WINNOW_BAD_STRIDE) &&
+              same(errc::misaligned, WINNOW_MISALIGNED) && same(errc::unsupported, WINNOW_UNSUPPORTED) &&
+              same(errc::out_of_range, WINNOW_OUT_OF_RANGE) && same(errc::not_ascending, WINNOW_NOT_ASCENDING) &&
+              same(errc::workspace_too_small, WINNOW_WORKSPACE_TOO_SMALL) &&
+              same(errc::wrong_plan, WINNOW_WRONG_PLAN) && same(errc::cuda_error, WINNOW_CUDA_ERROR));
+static_assert(same(dtype::bf16, WINNOW_BF16) && same(dtype::fp16, WINNOW_FP16) &&
+              same(dtype::fp8_e4m3, WINNOW_FP8_E4M3) && same(dtype::fp32, WINNOW_FP32));
+static_assert(same(kv_layout::contiguous, WINNOW_CONTIGUOUS) && same(kv_layout::ragged, WINNOW_RAGGED) &&
+              same(kv_layout::block_table, WINNOW_BLOCK_TABLE) && same(kv_layout::page_list, WINNOW_PAGE_LIST));
+static_assert(same(mask_kind::causal, WINNOW_CAUSAL) && same(mask_kind::full, WINNOW_FULL));
+static_assert(same(lse_base::natural, WINNOW_NATURAL) && same(lse_base::two, WINNOW_BASE_2));
+static_assert(same(row_range::all, WINNOW_ALL_ROWS) && same(row_range::without_tail, WINNOW_WITHOUT_TAIL) &&
+              same(row_range::tail_only, WINNOW_TAIL_ONLY));
+static_assert(same(scorer::tree_probe, WINNOW_TREE_PROBE) && same(scorer::tree_probe_first, WINNOW_TREE_PROBE_FIRST) &&
+              same(scorer::centre_probe, WINNOW_CENTRE_PROBE) && same(scorer::mean_key, WINNOW_MEAN_KEY));
+static_assert(same(probe_path::per_head, WINNOW_PATH_PER_HEAD) &&
+              same(probe_path::per_kv_group, WINNOW_PATH_PER_KV_GROUP));
+static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv_group, WINNOW_PER_KV_GROUP) &&
+              same(sharing::per_head, WINNOW_PER_HEAD));
+static_assert(whole_context == WINNOW_WHOLE_CONTEXT && end_aligned == WINNOW_END_ALIGNED);
+static_assert(max_prune_stages == WINNOW_MAX_STAGES);
+
+/// A code of this interface that the library does not know.
+inline constexpr errc wrong_abi = static_cast<errc>(WINNOW_WRONG_ABI);
+
+inline winnow_status to_c(status const& s) { return {static_cast<std::int32_t>(s.code), s.field, s.rule, s.value}; }
+
+// --- Parts -----------------------------------------------------------------------------------------------------------
+// Enumerations are cast as they come: the operators' checks refuse what is no enumerator.
+
+template <class T, int Rank>
+tensor_view<T, Rank> view(winnow_tensor const& c) {
+    tensor_view<T, Rank> v;
+    v.data = static_cast<T*>(c.data);
+    for (int axis = 0; axis < Rank; ++axis) {
+        v.extent[axis] = c.extent[axis];
+        v.stride[axis] = c.stride[axis];
+    }
+    return v;
+}
+
+inline device_info from(winnow_device const& c) {
+    return {c.compute_capability, c.multiprocessors, c.shared_memory_per_block, c.l2_bytes};
+}
+
+inline winnow_device to_c(device_info const& d) {
+    return {d.compute_capability, d.multiprocessors, d.shared_memory_per_block, d.l2_bytes};
+}
+
+inline kv_index from(winnow_kv_index const& c) {
+    return {.layout = static_cast<kv_layout>(c.layout),
+            .length = c.length,
+            .start = c.start,
+            .pages = c.pages,
+            .table_stride = c.table_stride,
+            .last_page_length = c.last_page_length,
+            .max_length = c.max_length};
+}
+
+inline query_index from(winnow_query_index const& c) { return {c.start, c.batch, c.max_length}; }
+
+inline attention_window from(winnow_window const& c) { return {c.sinks, c.recent}; }
+
+inline attention_mask from(winnow_mask const& c) {
+    attention_mask m;
+    m.kind = static_cast<mask_kind>(c.kind);
+    m.offset = c.offset;
+    return m;
+}
+
+inline lse_view from(winnow_lse const& c) {
+    lse_view v;
+    v.values = view<float, 3>(c.values);
+    v.base = static_cast<lse_base>(c.base);
+    return v;
+}
+
+template <class Index>
+basic_selection<Index> selection(winnow_selection const& c) {
+    return {.blocks = view<Index, 4>(c.blocks),
+            .counts = view<Index, 3>(c.counts),
+            .block_size = c.block_size,
+            .query_block = c.query_block,
+            .list_row = c.list_row};
+}
+
+inline prune_method from(winnow_method const& c) {
+    prune_method m;
+    for (int i = 0; i < max_prune_stages; ++i) {
+        winnow_stage const& s = c.stages[i];
+        m.stages[i] = {s.query_block, s.query_stride, s.chunk, s.keep};
+    }
+    m.stage_count = c.stage_count;
+    m.window = from(c.window);
+    m.scorer = static_cast<scorer>(c.scorer);
+    m.path = static_cast<probe_path>(c.path);
+    m.sharing = static_cast<sharing>(c.sharing);
+    return m;
+}
+
+inline winnow_method to_c(prune_method const& m) {
+    winnow_method c{};
+    for (int i = 0; i < max_prune_stages; ++i) {
+        prune_stage const& s = m.stages[i];
+        c.stages[i] = {s.query_block, s.query_stride, s.chunk, s.keep};
+    }
+    c.stage_count = m.stage_count;
+    c.window = {m.window.sinks, m.window.recent};
+    c.scorer = static_cast<std::int32_t>(m.scorer);
+    c.path = static_cast<std::int32_t>(m.path);
+    c.sharing = static_cast<std::int32_t>(m.sharing);
+    return c;
+}
+
+inline winnow_intervals to_c(refresh_intervals const& r) {
+    winnow_intervals c{};
+    for (int i = 0; i < max_prune_stages; ++i) c.steps[i] = r.steps[i];
+    return c;
+}
+
+inline stage_cache from(winnow_stage_cache const& c) {
+    stage_cache s{.step = c.step, .lists = c.lists, .slot = c.slot, .slots = c.slots};
+    for (int i = 0; i < max_prune_stages; ++i) s.intervals.steps[i] = c.intervals.steps[i];
+    return s;
+}
+
+// --- Params: one function an operator --------------------------------------------------------------------------------
+
+template <class T>
+attend_params<T> params_of(winnow_attend_params const& c) {
+    return {.queries = view<T const, 4>(c.queries),
+            .keys = view<T const, 4>(c.keys),
+            .values = view<T const, 4>(c.values),
+            .kv = from(c.kv),
+            .rows = from(c.rows),
+            .selection = selection<std::int32_t const>(c.selection),
+            .window = from(c.window),
+            .output = view<T, 4>(c.output),
+            .lse = from(c.lse),
+            .scale = c.scale,
+            .soft_cap = c.soft_cap,
+            .mask = from(c.mask),
+            .range = static_cast<row_range>(c.range),
+            .tail = c.tail};
+}
+
+template <class T>
+prune_params<T> params_of(winnow_prune_params const& c) {
+    return {.queries = view<T const, 4>(c.queries),
+            .keys = view<T const, 4>(c.keys),
+            .kv = from(c.kv),
+            .rows = from(c.rows),
+            .method = from(c.method),
+            .selection = selection<std::int32_t>(c.selection),
+            .mask = from(c.mask),
+            .lookahead = c.lookahead};
+}
+
+template <class T>
+sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
+    return {.queries = view<T const, 4>(c.queries),
+            .keys = view<T const, 4>(c.keys),
+            .values = view<T const, 4>(c.values),
+            .kv = from(c.kv),
+            .rows = from(c.rows),
+            .method = from(c.method),
+            .output = view<T, 4>(c.output),
+            .lse = from(c.lse),
+            .scale = c.scale,
+            .soft_cap = c.soft_cap,
+            .mask = from(c.mask),
+            .dense_tail = c.dense_tail};
+}
+
+template <class T>
+sparse_decode_params<T> params_of(winnow_sparse_decode_params const& c) {
+    return {.queries = view<T const, 4>(c.queries),
+            .keys = view<T const, 4>(c.keys),
+            .values = view<T const, 4>(c.values),
+            .kv = from(c.kv),
+            .method = from(c.method),
+            .cache = from(c.cache),
+            .output = view<T, 4>(c.output),
+            .lse = from(c.lse),
+            .scale = c.scale,
+            .soft_cap = c.soft_cap};
+}
+
+template <class T>
+merge_params<T> params_of(winnow_merge_params const& c) {
+    return {.outputs = view<T const, 4>(c.outputs),
+            .lses = view<float const, 3>(c.lses),
+            .base = static_cast<lse_base>(c.base),
+            .output = view<T, 3>(c.output),
+            .lse = view<float, 2>(c.lse)};
+}
+
+/// Element types of an operator; the launches in launch_<type>.cu are instantiated for the same ones.
+template <class C>
+struct dtypes_of {
+    using list = value_list<dtype::bf16, dtype::fp16>;
+};
+template <>
+struct dtypes_of<winnow_merge_params> {
+    using list = value_list<dtype::bf16, dtype::fp16, dtype::fp32>;
+};
+
+}  // namespace winnow::c_api

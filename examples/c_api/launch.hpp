@@ -1,0 +1,18 @@
+// The launch of any operator for one element type: declared for the interface, which is plain C++, and instantiated in
+// launch_<type>.cu, so that each kernel is compiled once.
+#pragma once
+
+#include <winnow/winnow.hpp>
+
+struct CUstream_st;
+
+namespace winnow::c_api {
+
+/// Plans and launches `c`. C is one of the params structs of winnow_c.h; `stream` is a cudaStream_t.
+template <class T, class C>
+status launch_as(C const& c, device_info const& device, workspace scratch, CUstream_st* stream);
+
+/// query_device().
+status device_of(int ordinal, device_info& out);
+
+}  // namespace winnow::c_api
