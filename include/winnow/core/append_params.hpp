@@ -31,6 +31,7 @@ struct append_params {
         return values.data != nullptr || values.extent[2] != 0 || value_cache.data != nullptr ||
                value_cache.extent[3] != 0;
     }
+    /// The same for queries.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool takes_queries() const {
         return queries.data != nullptr || queries.extent[2] != 0;
     }
@@ -38,11 +39,13 @@ struct append_params {
 
 /// Where a slot lies on axes 0 and 1 of a cache; page < 0: nowhere.
 struct cache_place {
-    std::int64_t page;
-    std::int64_t token;
+    std::int64_t page;   ///< index on axis 0
+    std::int64_t token;  ///< index on axis 1
+    /// Equal in both.
     friend constexpr bool operator==(cache_place const&, cache_place const&) = default;
 };
 
+/// Place of a slot in a cache of `pages` pages.
 WINNOW_HOST_DEVICE constexpr cache_place place_of(std::int64_t slot, std::int64_t pages, std::int64_t page_size) {
     if (slot < 0 || slot >= pages * page_size) return {-1, 0};
     std::int64_t const page = slot / page_size;

@@ -17,7 +17,7 @@ inline status cuda_status(cudaError_t error, char const* call) {
 }
 
 /// Reads the attributes of device `ordinal` into `out`. Call it once at start-up, not per launch.
-inline status query_device(device_info& out, int ordinal) {
+[[gnu::visibility("hidden")]] inline status query_device(device_info& out, int ordinal) {
     int major = 0, minor = 0, multiprocessors = 0, shared = 0, l2 = 0;
     struct {
         cudaDeviceAttr name;

@@ -27,6 +27,7 @@ struct rope {
     rope_pairing pairing = rope_pairing::halves;  ///< which channels turn together
     float const* inverse_frequency = nullptr;     ///< [rotary_dim / 2] radians per position; null: from theta
 
+    /// True if nothing turns.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool empty() const { return theta == 0 && inverse_frequency == nullptr; }
 
     /// Pairs of channels that turn.
@@ -37,11 +38,13 @@ struct rope {
 
 /// Channels of a pair.
 struct channel_pair {
-    std::int32_t first;
-    std::int32_t second;
+    std::int32_t first;   ///< x of the formula above
+    std::int32_t second;  ///< y
+    /// Equal in both.
     friend constexpr bool operator==(channel_pair const&, channel_pair const&) = default;
 };
 
+/// The two channels of pair `pair` of `pairs`.
 WINNOW_HOST_DEVICE constexpr channel_pair channels_of(rope_pairing pairing, std::int32_t pairs, std::int32_t pair) {
     return pairing == rope_pairing::halves ? channel_pair{pair, pair + pairs} : channel_pair{2 * pair, 2 * pair + 1};
 }

@@ -22,8 +22,9 @@ inline constexpr std::int64_t max_append_rows = std::int64_t{1} << 28;
 
 /// Outcome of planning: nothing but a status.
 struct append_plan {
-    status why;
+    status why;                       ///< ok, or the reason there is no plan
     std::size_t workspace_bytes = 0;  ///< always 0
+    /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
 };
 

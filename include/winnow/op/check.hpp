@@ -80,7 +80,7 @@ constexpr status check_channels(tensor_view<T, Rank> const& view, char const* da
 template <class T>
 constexpr status check_queries_and_keys(tensor_view<T const, 4> const& queries, query_index const& rows,
                                         tensor_view<T const, 4> const& keys, kv_index const& kv) {
-    static_assert(dtype_of<T>::value == dtype::bf16 || dtype_of<T>::value == dtype::fp16,
+    static_assert(dtype_of<T> == dtype::bf16 || dtype_of<T> == dtype::fp16,
                   "queries, keys and values are bf16 or fp16");
     for (int axis = 0; axis < 4; ++axis) {
         if (queries.extent[axis] < 0 || queries.extent[axis] > max_tokens)

@@ -11,10 +11,12 @@
 namespace winnow {
 
 /// Launches `kernel(argument)`. More than 48 KB of shared memory has to be asked for each time: the setting belongs to
-/// the current device's context, which a library cannot remember for its caller.
+/// the current device's context, which a library cannot remember for its caller. Hidden: two shared libraries of a process
+/// may hold a CUDA runtime each, and a kernel has to be launched by the one that knows it.
 template <class Argument>
-status launch_kernel(void (*kernel)(Argument), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
-                     Argument const& argument) {
+[[gnu::visibility("hidden")]] status launch_kernel(void (*kernel)(Argument), dim3 grid, int threads,
+                                                   std::size_t shared_bytes, cudaStream_t stream,
+                                                   Argument const& argument) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
     if (grid.y > 65535 || grid.z > 65535)
         return fail(errc::unsupported, "grid", "must be <= 65535 along y and z", grid.y > 65535 ? grid.y : grid.z);
