@@ -83,6 +83,14 @@ def check_without_device(library):
         output=winnow.tensor(STAND_IN, [4, 1, 32, 128]), scale=128**-0.5)
     print(f"decoding 4 requests of 32768 keys: {library.workspace_bytes(decode, device)} bytes of workspace, "
           f"{library.stage_cache_entries(method, 32, 8, slots)} int32 of lists")
+    append = winnow.AppendParams(
+        dtype=winnow.BF16, keys=winnow.tensor(STAND_IN, [4, 8, 128]), values=winnow.tensor(STAND_IN, [4, 8, 128]),
+        key_cache=winnow.tensor(STAND_IN, [1024, 64, 8, 128]), value_cache=winnow.tensor(STAND_IN, [1024, 64, 8, 128]),
+        slot=STAND_IN, rotation=winnow.Rope(theta=1e4, pairing=winnow.HALVES))
+    expect(refused(lambda: library.workspace_bytes(append, device), 1, "position must not be null"),
+           "a rotation without positions is refused")
+    append.position = STAND_IN
+    expect(library.workspace_bytes(append, device) == 0, "appending takes no workspace")
 
 
 # --- Device memory ---

@@ -36,6 +36,7 @@ static_assert(same(probe_path::per_head, WINNOW_PATH_PER_HEAD) &&
               same(probe_path::per_kv_group, WINNOW_PATH_PER_KV_GROUP));
 static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv_group, WINNOW_PER_KV_GROUP) &&
               same(sharing::per_head, WINNOW_PER_HEAD));
+static_assert(same(rope_pairing::halves, WINNOW_HALVES) && same(rope_pairing::adjacent, WINNOW_ADJACENT));
 static_assert(whole_context == WINNOW_WHOLE_CONTEXT && end_aligned == WINNOW_END_ALIGNED);
 static_assert(max_prune_stages == WINNOW_MAX_STAGES);
 
@@ -212,6 +213,21 @@ merge_params<T> params_of(winnow_merge_params const& c) {
             .base = static_cast<lse_base>(c.base),
             .output = view<T, 3>(c.output),
             .lse = view<float, 2>(c.lse)};
+}
+
+template <class T>
+append_params<T> params_of(winnow_append_params const& c) {
+    return {.keys = view<T const, 3>(c.keys),
+            .values = view<T const, 3>(c.values),
+            .key_cache = view<T, 4>(c.key_cache),
+            .value_cache = view<T, 4>(c.value_cache),
+            .slot = c.slot,
+            .position = c.position,
+            .rotation = {.theta = c.rotation.theta,
+                         .rotary_dim = c.rotation.rotary_dim,
+                         .pairing = static_cast<rope_pairing>(c.rotation.pairing),
+                         .inverse_frequency = c.rotation.inverse_frequency},
+            .queries = view<T, 3>(c.queries)};
 }
 
 /// Element types of an operator; the launches in launch_<type>.cu are instantiated for the same ones.

@@ -24,6 +24,7 @@ ALL_ROWS, WITHOUT_TAIL, TAIL_ONLY = range(3)
 TREE_PROBE, TREE_PROBE_FIRST, CENTRE_PROBE, MEAN_KEY = range(4)
 PATH_PER_HEAD, PATH_PER_KV_GROUP = range(2)
 PER_BATCH, PER_KV_GROUP, PER_HEAD = range(3)
+HALVES, ADJACENT = range(2)
 WHOLE_CONTEXT, END_ALIGNED, MAX_STAGES = 2**31 - 1, -2**31, 8
 
 
@@ -136,8 +137,18 @@ class MergeParams(Params):
                 ("output", Tensor), ("lse", Tensor)]
 
 
+class Rope(ctypes.Structure):
+    _fields_ = [("theta", c_float), ("rotary_dim", c_int32), ("pairing", c_int32), ("inverse_frequency", c_void_p)]
+
+
+class AppendParams(Params):
+    _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("keys", Tensor), ("values", Tensor), ("key_cache", Tensor),
+                ("value_cache", Tensor), ("slot", c_void_p), ("position", c_void_p), ("rotation", Rope),
+                ("queries", Tensor)]
+
+
 OPERATORS = {AttendParams: "attend", PruneParams: "prune", SparsePrefillParams: "sparse_prefill",
-             SparseDecodeParams: "sparse_decode", MergeParams: "merge"}
+             SparseDecodeParams: "sparse_decode", MergeParams: "merge", AppendParams: "append"}
 
 
 def tensor(pointer, shape, strides=None):

@@ -218,4 +218,13 @@ winnow_status winnow_merge(winnow_merge_params const* params, winnow_device cons
     return run(params, device, workspace, workspace_bytes, stream);
 }
 
+winnow_status winnow_append_workspace(winnow_append_params const* params, winnow_device const* device,
+                                      std::size_t* bytes) {
+    return query_workspace(params, device, bytes);
+}
+winnow_status winnow_append(winnow_append_params const* params, winnow_device const* device, void* workspace,
+                            std::size_t workspace_bytes, void* stream) {
+    return run(params, device, workspace, workspace_bytes, stream);
+}
+
 }  // extern "C"

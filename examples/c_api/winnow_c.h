@@ -176,6 +176,12 @@ typedef enum winnow_scorer {
 
 typedef enum winnow_probe_path { WINNOW_PATH_PER_HEAD = 0, WINNOW_PATH_PER_KV_GROUP } winnow_probe_path;
 
+/* The two channels of a head that turn together. */
+typedef enum winnow_rope_pairing {
+    WINNOW_HALVES = 0, /* i and i + rotary_dim / 2 */
+    WINNOW_ADJACENT    /* 2 i and 2 i + 1 */
+} winnow_rope_pairing;
+
 typedef enum winnow_sharing { WINNOW_PER_BATCH = 0, WINNOW_PER_KV_GROUP, WINNOW_PER_HEAD } winnow_sharing;
 
 #define WINNOW_MAX_STAGES 8
@@ -310,6 +316,28 @@ typedef struct winnow_merge_params {
     winnow_tensor lse;     /* fp32 [row, head]; optional */
 } winnow_merge_params;
 
+/* A rotary embedding; all zero: none. */
+typedef struct winnow_rope {
+    float theta;                    /* base of the frequencies, >= 1; 0 without a table: no rotation */
+    int32_t rotary_dim;             /* leading channels that turn, a multiple of 16; 0: all of them */
+    int32_t pairing;                /* winnow_rope_pairing */
+    const float* inverse_frequency; /* [rotary_dim / 2] radians per position; null: from theta */
+} winnow_rope;
+
+/* New rows of keys and values into a paged or contiguous cache. */
+typedef struct winnow_append_params {
+    uint32_t struct_size;
+    int32_t dtype;
+    winnow_tensor keys;        /* T [row, kv_head, channel] */
+    winnow_tensor values;      /* T [row, kv_head, channel], own head_dim; zero, with value_cache: keys only */
+    winnow_tensor key_cache;   /* T [page, token in page, kv_head, channel] */
+    winnow_tensor value_cache; /* same pages, tokens and kv_heads, own strides */
+    const int64_t* slot;       /* [row] page * page size + token; negative (padding) or beyond: nothing is written */
+    const int32_t* position;   /* [row]; with a rotation only, and then needed */
+    winnow_rope rotation;      /* of keys and queries */
+    winnow_tensor queries;     /* T [row, head, channel]; optional, rotated in place */
+} winnow_append_params;
+
 /* --- Calls ------------------------------------------------------------------------------------------------------- */
 /* `workspace` is device memory aligned to 256 bytes; null where the query said 0 bytes. Launches that may run at the
  * same time need one each. `stream` is a cudaStream_t; null is the legacy default stream. `device` describes the
@@ -341,6 +369,12 @@ WINNOW_API winnow_status winnow_merge_workspace(const winnow_merge_params* param
                                                 size_t* bytes);
 WINNOW_API winnow_status winnow_merge(const winnow_merge_params* params, const winnow_device* device, void* workspace,
                                       size_t workspace_bytes, void* stream);
+
+/* Its workspace is 0 bytes. */
+WINNOW_API winnow_status winnow_append_workspace(const winnow_append_params* params, const winnow_device* device,
+                                                 size_t* bytes);
+WINNOW_API winnow_status winnow_append(const winnow_append_params* params, const winnow_device* device, void* workspace,
+                                       size_t workspace_bytes, void* stream);
 
 /* --- Defaults ---------------------------------------------------------------------------------------------------- */
 /* Structs with their size and the library's defaults set; the rest is zero. Compiled into the caller, so that
@@ -387,6 +421,13 @@ static inline winnow_sparse_decode_params winnow_sparse_decode_defaults(void) {
 
 static inline winnow_merge_params winnow_merge_defaults(void) {
     winnow_merge_params p;
+    memset(&p, 0, sizeof p);
+    p.struct_size = sizeof p;
+    return p;
+}
+
+static inline winnow_append_params winnow_append_defaults(void) {
+    winnow_append_params p;
     memset(&p, 0, sizeof p);
     p.struct_size = sizeof p;
     return p;
