@@ -46,7 +46,7 @@ WINNOW_HOST_DEVICE constexpr std::int32_t packed_length(std::int32_t count, bool
 WINNOW_HOST_DEVICE constexpr std::int32_t packed_pages_bound(block_selection const& lists, attention_window window,
                                                              std::int32_t page_size, std::int32_t max_keys) {
     auto const pages = [&](std::int64_t keys) { return ceil_div<std::int64_t>(keys, page_size); };
-    std::int64_t const recent = window.recent == 0 ? 0 : pages(window.recent) + 1;  // it may begin inside a page
+    std::int64_t const recent = window.recent == 0 ? 0 : pages(window.recent - 1) + 1;  // it may begin inside a page
     std::int64_t const listed = lists.empty() ? 0 : lists.capacity() * larger<std::int64_t>(pages(lists.block_size), 1);
     return static_cast<std::int32_t>(smaller(pages(window.sinks) + recent + listed, pages(max_keys)));
 }
