@@ -26,10 +26,6 @@ using testing::stored_selection;
 
 namespace {
 
-std::int64_t room_for(block_sets const& sets, std::int64_t capacity) {
-    return capacity + capacity / 3 + 6 * static_cast<std::int64_t>(sets.lists.size() + 1);
-}
-
 // Selection -> format -> selection; each step is read by loops that know nothing of the library.
 template <class Stored>
 void round_trip(list_axes axes, std::int32_t key_blocks, double density, std::uint64_t seed, disorder how) {
@@ -38,10 +34,10 @@ void round_trip(list_axes axes, std::int32_t key_blocks, double density, std::ui
     block_sets const sets = random_sets(axes, key_blocks, density, seed);
     random_source random(seed);
     arena memory;
-    stored_selection const before(memory, axes, key_blocks, room_for(sets, sets.longest()));
+    stored_selection const before(memory, axes, key_blocks, stored_selection::room_for(sets));
     stored_selection const after(memory, axes, key_blocks, sets.longest());  // capacity exactly full
     Stored const format(memory, axes, key_blocks, Stored::capacity_for(sets));
-    Stored const given(memory, axes, key_blocks, room_for(sets, Stored::capacity_for(sets)));
+    Stored const given(memory, axes, key_blocks, Stored::room_for(sets));
     testing::poison(memory);
     before.write(memory.base(), sets, how, random);
     given.write(memory.base(), sets, how, random);

@@ -78,8 +78,10 @@ inline std::vector<std::int32_t> entries_of(std::set<std::int32_t> const& list, 
         std::swap(entries[i - 1], entries[static_cast<std::size_t>(random.below(static_cast<std::int32_t>(i)))]);
     return entries;
 }
-/// Entries that entries_of may need for a set of `n`.
-constexpr std::int32_t most_entries(std::int32_t n) { return n + n / 3 + 6; }
+/// Entries that entries_of may make of `lists` sets of `n` ids in all.
+constexpr std::int64_t disordered(std::int64_t n, std::size_t lists) {
+    return n + n / 3 + 6 * static_cast<std::int64_t>(lists);
+}
 
 /// A strided view over [a, b, c, d] whose rows and outer axes have gaps between them.
 template <class T>
@@ -104,7 +106,8 @@ tensor_view<T, 3> counts_view(T* data, list_axes axes) {
 }
 
 /// Memory of a format in an arena, all bytes 0x5a at first; view(base) is valid for a copy of the arena at `base`.
-/// `capacity`: entries of a list (of the whole matrix, for BSR).
+/// `entries`: capacity of a list (of the whole matrix, for BSR); capacity_for(sets) is just enough, room_for(sets) enough
+/// for sets in disorder.
 struct stored_selection {
     using buffer = block_selection_buffer;
     using reading = block_selection;
@@ -146,6 +149,7 @@ struct stored_selection {
         return good;
     }
     static std::int64_t capacity_for(block_sets const& sets) { return sets.longest(); }
+    static std::int64_t room_for(block_sets const& sets) { return disordered(sets.longest(), 1); }
 };
 
 struct stored_bsr {
@@ -194,6 +198,7 @@ struct stored_bsr {
         return good;
     }
     static std::int64_t capacity_for(block_sets const& sets) { return sets.entries(); }
+    static std::int64_t room_for(block_sets const& sets) { return disordered(sets.entries(), sets.lists.size()); }
 };
 
 struct stored_block_lists {
@@ -247,6 +252,7 @@ struct stored_block_lists {
         return good;
     }
     static std::int64_t capacity_for(block_sets const& sets) { return sets.longest(); }
+    static std::int64_t room_for(block_sets const& sets) { return disordered(sets.longest(), 1); }
 };
 
 /// The same without counts, padded with -1.
@@ -304,6 +310,7 @@ struct stored_dense {
         return good;
     }
     static std::int64_t capacity_for(block_sets const&) { return 0; }
+    static std::int64_t room_for(block_sets const&) { return 0; }
 };
 using stored_bits = stored_dense<block_bits_buffer, block_bits, 8>;
 using stored_flags = stored_dense<block_flags_buffer, block_flags, 1>;
