@@ -93,8 +93,13 @@ TEST_CASE("convert: FlashInfer's BSR", "[reference]") {
     s.counts = packed_view<std::int32_t const>(counts.data(), {1, 1, 4});
     s.block_size = 16, s.query_block = 16;
     std::vector<std::int32_t> indptr(4, -1), indices(6, -1);
-    bsr_buffer const matrix{indptr.data(), indices.data(), 5, {1, 1, 3}, 0};
-    convert_params<block_selection, bsr_buffer> p{s, matrix, 3, nullptr, nullptr};
+    // [bsr]
+    bsr_buffer const matrix{.indptr = indptr.data(),
+                            .indices = indices.data(),
+                            .capacity = 5,
+                            .axes = {.batch = 1, .heads = 1, .query_blocks = 3}};
+    convert_params<block_selection, bsr_buffer> p{.from = s, .to = matrix, .key_blocks = 3};
+    // [/bsr]
     REQUIRE(reference::convert(p).ok());
     CHECK(indptr == std::vector<std::int32_t>{0, 1, 3, 5});
     CHECK(indices == std::vector<std::int32_t>{2, 0, 2, 1, 2, -1});
