@@ -45,11 +45,12 @@ status launch(convert_params<From, To> const& p, convert_plan const& plan, works
     }
 }
 
-/// Likewise.
-inline status launch(pack_pages_params const& p, convert_plan const& plan, workspace, cudaStream_t stream) {
+/// Likewise. A template, so that including this header instantiates no kernel.
+template <class Job = pack_pages_job>
+status launch(pack_pages_params const& p, convert_plan const& plan, workspace, cudaStream_t stream) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
-    return launch_lists(pack_pages_job{p}, p.pages.extent[0] * p.pages.extent[1], stream);
+    return launch_lists(Job{p}, p.pages.extent[0] * p.pages.extent[1], stream);
 }
 
 }  // namespace winnow
