@@ -5,6 +5,7 @@
 #include "winnow/op/append.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/check.cuh"
+#include "winnow/op/convert.cuh"
 #include "winnow/op/merge.cuh"
 #include "winnow/op/prune.cuh"
 #include "winnow/op/sparse.cuh"

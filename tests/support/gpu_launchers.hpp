@@ -6,6 +6,7 @@
 #include "winnow/core/contents_fault.hpp"
 #include "winnow/op/append.hpp"
 #include "winnow/op/attend.hpp"
+#include "winnow/op/convert.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/op/sparse.hpp"
@@ -29,6 +30,26 @@ status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan,
                   cudaStream_t stream);
 status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream);
+
+status gpu_launch(convert_params<block_selection, bsr_buffer> const& p, convert_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(convert_params<block_selection, block_lists_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(convert_params<block_selection, block_bits_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(convert_params<block_selection, block_flags_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(convert_params<block_selection, block_selection_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(convert_params<bsr, block_selection_buffer> const& p, convert_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(convert_params<block_lists, block_selection_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(convert_params<block_bits, block_selection_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(convert_params<block_flags, block_selection_buffer> const& p, convert_plan const& plan,
+                  workspace scratch, cudaStream_t stream);
+status gpu_launch(pack_pages_params const& p, convert_plan const& plan, workspace scratch, cudaStream_t stream);
 
 /// launch<attend_problem{128, attend_rows::large}>.
 status gpu_launch_128_large(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch,
