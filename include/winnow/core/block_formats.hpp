@@ -13,10 +13,11 @@ namespace winnow {
 
 /// How many lists a format holds.
 struct list_axes {
-    std::int32_t batch = 0;
-    std::int32_t heads = 0;
-    std::int32_t query_blocks = 0;
+    std::int32_t batch = 0;         ///< requests
+    std::int32_t heads = 0;         ///< list heads, as a selection's
+    std::int32_t query_blocks = 0;  ///< query blocks of a request
 
+    /// Lists in all.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t count() const {
         return std::int64_t{batch} * heads * query_blocks;
     }
@@ -32,12 +33,13 @@ struct list_axes {
 /// added, so that the batch * query_blocks rows of one head are a block-diagonal matrix over contiguous keys.
 template <class Index>
 struct basic_bsr {
-    Index* indptr = nullptr;    ///< [axes.count() + 1], ascending from 0
-    Index* indices = nullptr;   ///< [capacity]
-    std::int64_t capacity = 0;  ///< entries of `indices`; below 2^31
-    list_axes axes = {};
-    std::int32_t column_stride = 0;
+    Index* indptr = nullptr;         ///< [axes.count() + 1], ascending from 0
+    Index* indices = nullptr;        ///< [capacity]
+    std::int64_t capacity = 0;       ///< entries of `indices`; below 2^31
+    list_axes axes = {};             ///< lists of the matrix, one a row
+    std::int32_t column_stride = 0;  ///< ids of request b have b times it added
 
+    /// A format that was written serves where one is read.
     template <class U>
     requires(std::is_same_v<U, Index const> && !std::is_const_v<Index>) WINNOW_HOST_DEVICE constexpr
     operator basic_bsr<U>() const {
@@ -54,6 +56,7 @@ struct basic_block_lists {
                                         ///< ones are padding; null to write: none are wanted
     std::int32_t padding = 0;           ///< written behind the count: 0 for BlockMask, -1 for SGLang
 
+    /// A format that was written serves where one is read.
     template <class U>
     requires(std::is_same_v<U, Index const> && !std::is_const_v<Index>) WINNOW_HOST_DEVICE constexpr
     operator basic_block_lists<U>() const {
@@ -67,6 +70,7 @@ template <class Byte>
 struct basic_block_bits {
     tensor_view<Byte, 4> bytes = {};  ///< [batch, head, query block, ceil(key blocks / 8)], last stride 1
 
+    /// A format that was written serves where one is read.
     template <class U>
     requires(std::is_same_v<U, Byte const> && !std::is_const_v<Byte>) WINNOW_HOST_DEVICE constexpr
     operator basic_block_bits<U>() const {
@@ -80,6 +84,7 @@ template <class Byte>
 struct basic_block_flags {
     tensor_view<Byte, 4> flags = {};  ///< [batch, head, query block, key block], last stride 1
 
+    /// A format that was written serves where one is read.
     template <class U>
     requires(std::is_same_v<U, Byte const> && !std::is_const_v<Byte>) WINNOW_HOST_DEVICE constexpr
     operator basic_block_flags<U>() const {
@@ -87,13 +92,21 @@ struct basic_block_flags {
     }
 };
 
+/// Matrix to read.
 using bsr = basic_bsr<std::int32_t const>;
+/// Matrix to write.
 using bsr_buffer = basic_bsr<std::int32_t>;
+/// Counted ids to read.
 using block_lists = basic_block_lists<std::int32_t const>;
+/// Counted ids to write.
 using block_lists_buffer = basic_block_lists<std::int32_t>;
+/// Bits to read.
 using block_bits = basic_block_bits<std::uint8_t const>;
+/// Bits to write.
 using block_bits_buffer = basic_block_bits<std::uint8_t>;
+/// Flags to read.
 using block_flags = basic_block_flags<std::uint8_t const>;
+/// Flags to write.
 using block_flags_buffer = basic_block_flags<std::uint8_t>;
 
 }  // namespace winnow

@@ -18,8 +18,8 @@ namespace winnow {
 /// of `from`. The selection may have more query blocks than the other format: those are not read, or become empty.
 template <class From, class To>
 struct convert_params {
-    From from = {};
-    To to = {};
+    From from = {};                            ///< lists to read
+    To to = {};                                ///< lists to write
     std::int32_t key_blocks = 0;               ///< blocks of the longest context; ids lie in [0, key_blocks)
     std::int32_t const* key_length = nullptr;  ///< [batch] keys per request, bounds the ids of each; optional
     std::int64_t* needed = nullptr;            ///< receives 0, or the capacity that would have been enough; optional
@@ -30,10 +30,12 @@ template <class Index, class Other>
 WINNOW_HOST_DEVICE constexpr std::int32_t block_size_of(basic_selection<Index> const& s, Other const&) {
     return s.block_size;
 }
+/// Likewise, where it is the second.
 template <class Other, class Index>
 WINNOW_HOST_DEVICE constexpr std::int32_t block_size_of(Other const&, basic_selection<Index> const& s) {
     return s.block_size;
 }
+/// Likewise, where both are: the first one's.
 template <class A, class B>
 WINNOW_HOST_DEVICE constexpr std::int32_t block_size_of(basic_selection<A> const& s, basic_selection<B> const&) {
     return s.block_size;
@@ -42,13 +44,15 @@ WINNOW_HOST_DEVICE constexpr std::int32_t block_size_of(basic_selection<A> const
 /// A conversion as independent lists, counted over the axes of `to`.
 template <class From, class To>
 struct convert_job {
-    convert_params<From, To> params;
+    convert_params<From, To> params;  ///< what is asked for
 
+    /// Axes of `to`; with list_row, its batch is that of `from`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr list_axes axes() const {
         list_axes a = axes_of(params.to);
         if (a.batch < 0) a.batch = axes_of(params.from).batch;
         return a;
     }
+    /// Place of list number `list` on those axes.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr list_place place(std::int32_t list) const {
         return list_place_of(axes(), list);
     }
@@ -61,6 +65,7 @@ struct convert_job {
         at.head = list_head_of(at.head, axes().heads, a.heads);
         return row_of(params.from, at, params.key_blocks);
     }
+    /// The list of `to`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr auto writer(std::int32_t list) const {
         return writer_of(params.to, place(list), params.key_blocks);
     }
@@ -70,6 +75,7 @@ struct convert_job {
         return smaller(params.key_blocks,
                        blocks_of(params.key_length[place(list).batch], block_size_of(params.from, params.to)));
     }
+    /// See convert_params.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t* needed() const { return params.needed; }
 };
 

@@ -29,6 +29,7 @@ struct pack_pages_params {
     tensor_view<std::int32_t, 2> lengths = {};  ///< [kv_head, batch] tokens in those pages
     std::int64_t* needed = nullptr;             ///< receives 0, or the entries that would have been enough; optional
 
+    /// Extents of the decode step: one row per request, as many query heads as KV heads, no channels.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const {
         auto const heads = static_cast<std::int32_t>(pages.extent[0]);
         return {static_cast<std::int32_t>(pages.extent[1]), heads, heads, 0, 1, kv.max_length};
@@ -53,15 +54,16 @@ WINNOW_HOST_DEVICE constexpr std::int32_t packed_pages_bound(block_selection con
 
 /// Pages that one row sees, in any order and perhaps more than once: sinks, window, list.
 struct page_row {
-    std::int64_t count = 0;
-    std::int32_t sink_pages = 0;
-    std::int32_t window_first = 0;
-    std::int32_t window_pages = 0;
-    std::int32_t const* blocks = nullptr;
+    std::int64_t count = 0;                 ///< entries, as id_row's
+    std::int32_t sink_pages = 0;            ///< pages that hold sinks: [0, sink_pages)
+    std::int32_t window_first = 0;          ///< first page of the window
+    std::int32_t window_pages = 0;          ///< pages of the window
+    std::int32_t const* blocks = nullptr;   ///< ids of the listed blocks; null: no list
     std::int32_t block_end = 0;             ///< blocks of the context
     std::int32_t log2_pages_per_block = 0;  ///< where a block is larger than a page: blocks are powers of two
     std::int32_t blocks_per_page = 1;       ///< where a page is larger than a block
 
+    /// As id_row's: a page of the request, -1 for a listed block outside the context.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t at(std::int64_t i) const {
         if (i < sink_pages) return i;
         i -= sink_pages;
@@ -76,14 +78,18 @@ struct page_row {
 
 /// Page ids looked up in the engine's table, and their length.
 struct page_writer {
-    std::int32_t const* table;  ///< of the request
-    std::int32_t keys, page_size;
-    std::int32_t* pages;
-    std::int32_t capacity;
-    std::int32_t* length;
+    std::int32_t const* table;  ///< page ids of the request, in the order of its keys
+    std::int32_t keys;          ///< keys of the request
+    std::int32_t page_size;     ///< tokens per page
+    std::int32_t* pages;        ///< [capacity]
+    std::int32_t capacity;      ///< page ids that fit
+    std::int32_t* length;       ///< receives the tokens in the pages that were written
 
+    /// As id_writer's.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t columns(std::int32_t limit) const { return limit; }
+    /// As id_writer's.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool holds(std::int32_t entries) const { return entries <= capacity; }
+    /// As id_writer's; looks each page up.
     WINNOW_HOST_DEVICE constexpr void put(std::int32_t word, std::uint32_t bits, std::int32_t before) const {
         for (std::int32_t page = word * 32; bits != 0; ++page, bits >>= 1)
             if ((bits & 1) != 0) {
@@ -91,6 +97,7 @@ struct page_writer {
                 ++before;
             }
     }
+    /// As id_writer's; writes the length.
     WINNOW_HOST_DEVICE constexpr void finish(std::int32_t entries, bool last, std::int32_t thread,
                                              std::int32_t /*threads*/) const {
         // Pages ascend, so a table that is cut short has lost the last one.
@@ -100,15 +107,18 @@ struct page_writer {
 
 /// The tables as independent lists, counted over [kv_head, batch].
 struct pack_pages_job {
-    pack_pages_params params;
+    pack_pages_params params;  ///< what is asked for
 
+    /// KV head and request of list number `list`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr list_place place(std::int32_t list) const {
         auto const batch = static_cast<std::int32_t>(params.pages.extent[1]);
         return {list % batch, list / batch, 0};
     }
+    /// Keys of request `b`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t keys(std::int32_t b) const {
         return request_of(params.shape(), {}, params.kv, params.page_size, causal{}, b).keys;
     }
+    /// Pages that the request's row sees for the KV head.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr page_row row(std::int32_t list) const {
         list_place at = place(list);
         std::int32_t const size = params.page_size, n = keys(at.batch);
@@ -131,6 +141,7 @@ struct pack_pages_job {
         r.count += listed.count << r.log2_pages_per_block;
         return r;
     }
+    /// The table to write.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr page_writer writer(std::int32_t list) const {
         list_place const at = place(list);
         kv_index const& kv = params.kv;
@@ -147,6 +158,7 @@ struct pack_pages_job {
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t limit(std::int32_t list) const {
         return blocks_of(keys(place(list).batch), params.page_size);
     }
+    /// See pack_pages_params.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t* needed() const { return params.needed; }
 };
 

@@ -22,8 +22,9 @@ namespace winnow {
 
 /// Outcome of planning either: nothing but a status.
 struct convert_plan {
-    status why;
+    status why;                       ///< ok, or the reason there is no plan
     std::size_t workspace_bytes = 0;  ///< always 0
+    /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
 };
 
@@ -40,6 +41,7 @@ constexpr status check_list_axes(tensor_view<T, 4> const& v, char const* extent,
     return {};
 }
 
+/// Validates a selection alone. Tensors to write, here and below, must name every element once.
 template <class Index>
 constexpr status check_format(basic_selection<Index> const& s, std::int32_t) {
     if (auto r = check_list_axes(s.blocks, "selection.blocks.extent", "selection.blocks.stride[3]"); !r) return r;
@@ -51,6 +53,7 @@ constexpr status check_format(basic_selection<Index> const& s, std::int32_t) {
     }
     return {};
 }
+/// Validates a matrix alone.
 template <class Index>
 constexpr status check_format(basic_bsr<Index> const& f, std::int32_t key_blocks) {
     if (f.axes.batch < 0) return fail(errc::bad_extent, "axes.batch", "must be >= 0", f.axes.batch);
@@ -66,6 +69,7 @@ constexpr status check_format(basic_bsr<Index> const& f, std::int32_t key_blocks
     if (auto r = check_pointer(f.indptr, true, "indptr"); !r) return r;
     return check_pointer(f.indices, f.capacity > 0, "indices");
 }
+/// Validates counted ids alone.
 template <class Index>
 constexpr status check_format(basic_block_lists<Index> const& f, std::int32_t) {
     if (auto r = check_list_axes(f.ids, "ids.extent", "ids.stride[3]"); !r) return r;
@@ -80,6 +84,7 @@ constexpr status check_format(basic_block_lists<Index> const& f, std::int32_t) {
     if constexpr (!std::is_const_v<Index>) return check_distinct(f.counts, "counts.stride");
     return {};
 }
+/// Validates bits alone: as many bytes as `key_blocks` bits take.
 template <class Byte>
 constexpr status check_format(basic_block_bits<Byte> const& f, std::int32_t key_blocks) {
     if (auto r = check_list_axes(f.bytes, "bytes.extent", "bytes.stride[3]"); !r) return r;
@@ -89,6 +94,7 @@ constexpr status check_format(basic_block_bits<Byte> const& f, std::int32_t key_
     if constexpr (!std::is_const_v<Byte>) return check_distinct(f.bytes, "bytes.stride");
     return {};
 }
+/// Validates flags alone: one for each of `key_blocks` key blocks.
 template <class Byte>
 constexpr status check_format(basic_block_flags<Byte> const& f, std::int32_t key_blocks) {
     if (auto r = check_list_axes(f.flags, "flags.extent", "flags.stride[3]"); !r) return r;
@@ -99,16 +105,22 @@ constexpr status check_format(basic_block_flags<Byte> const& f, std::int32_t key
     return {};
 }
 
+/// True for selections, to read or to write.
 template <class Format>
 inline constexpr bool is_selection = false;
+/// Likewise.
 template <class Index>
 inline constexpr bool is_selection<basic_selection<Index>> = true;
 
 /// The field that bounds a list of a format that is written, for messages.
 constexpr char const* capacity_field(block_selection_buffer const&) { return "selection.blocks.extent[3]"; }
+/// Likewise, of a matrix: all lists together.
 constexpr char const* capacity_field(bsr_buffer const&) { return "capacity"; }
+/// Likewise, of counted ids.
 constexpr char const* capacity_field(block_lists_buffer const&) { return "ids.extent[3]"; }
+/// Likewise, of bits, which hold every list.
 constexpr char const* capacity_field(block_bits_buffer const&) { return "bytes.extent[3]"; }
+/// Likewise, of flags, which hold every list.
 constexpr char const* capacity_field(block_flags_buffer const&) { return "flags.extent[3]"; }
 
 /// What a list did not fit into; `needed` is the capacity that would have been enough.
@@ -141,6 +153,7 @@ constexpr status check(convert_params<From, To> const& p) {
     return check_pointer(p.needed, false, "needed");
 }
 
+/// Likewise.
 constexpr status check(pack_pages_params const& p) {
     if (p.page_size < 1 || p.page_size > max_tokens)
         return fail(errc::out_of_range, "page_size", "must lie in [1, max_tokens]", p.page_size);
@@ -185,6 +198,7 @@ template <class From, class To>
 constexpr convert_plan plan(convert_params<From, To> const& p, device_info const&) {
     return {check(p), 0};
 }
+/// Likewise.
 constexpr convert_plan plan(pack_pages_params const& p, device_info const&) { return {check(p), 0}; }
 
 }  // namespace winnow
