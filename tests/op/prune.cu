@@ -60,6 +60,27 @@ TEST_CASE("prune: small", "[gpu][small]") {
         }
 }
 
+TEST_CASE("prune: more rows than a scoring block holds at a time", "[gpu][small]") {
+    // 64 rows are scored at a time: 100 rows of 3 heads take five passes, the last with fewer.
+    constexpr prune_method tall{.stages = {{128, 2, 32, 6}, {128, 1, 8, 9}}, .stage_count = 2, .window = {16, 64}};
+    for (auto const how : scorers)
+        for (std::int32_t const rows : {40, 100}) {
+            attend_input<bf16> in(
+                {.queries = {rows}, .keys = {500}, .heads = 6, .kv_heads = 2, .values = draw::integers});
+            INFO("scorer " << static_cast<int>(how) << ", rows " << rows);
+            check_prune(in, with(tall, how, sharing::per_kv_group, probe_path::per_kv_group));
+        }
+}
+
+TEST_CASE("prune: more candidates than selection takes at a time", "[gpu][small]") {
+    // 256 candidates are compacted at a time: 315 and 630 of them take two and three passes.
+    constexpr prune_method flat{.stages = {{16, 1, 8, 20}}, .stage_count = 1, .window = {16, 64}};
+    for (std::int32_t const keys : {2600, 5120}) {
+        attend_input<bf16> in({.queries = {3}, .keys = {keys}, .heads = 2, .values = draw::integers});
+        check_prune(in, with(flat, scorer::centre_probe, sharing::per_batch));
+    }
+}
+
 TEST_CASE("prune: every head_dim and group", "[gpu]") {
     for (std::int32_t const head_dim : {64, 128, 256})
         for (std::int32_t const group : {1, 3, 4, 7, 8})
