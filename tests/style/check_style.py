@@ -4,6 +4,7 @@
     check_style.py format     every C++ and CUDA file is as clang-format 14 leaves it (versions differ; others are skipped)
     check_style.py tidy       clang-tidy with .clang-tidy on all headers that need no CUDA
     check_style.py comments   Doxygen: every public symbol of core/, op/ and reference/ has a comment
+    check_style.py tree       what git tracks: nothing at the top level that does not belong there, no file over 4 MiB
     check_style.py --self-test   each check finds what is planted
 """
 import pathlib
@@ -16,6 +17,9 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FORMAT_VERSION = "14"
 PUBLIC = ("core", "op", "reference")
+TOP_LEVEL = {"CMakeLists.txt", "include", "examples", "tests", "bench", "docs", "LICENSE", "README.md", "CMakePresets.json",
+             ".clang-format", ".clang-tidy", ".gitattributes", ".gitignore", ".ci"}
+LARGEST = 4 << 20
 DOXYFILE = """
 QUIET = YES
 RECURSIVE = YES
@@ -82,7 +86,18 @@ def check_comments(root):
     return sorted(line.replace(str(headers) + "/", "") for line in done.stderr.splitlines() if "warning:" in line)
 
 
-CHECKS = {"format": check_format, "tidy": check_tidy, "comments": check_comments}
+def check_tree(root):
+    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True)
+    if listed.returncode:
+        print("skipped: not a git checkout")
+        sys.exit(77)
+    paths = [path for path in listed.stdout.split("\0") if path and (root / path).is_file()]
+    found = [f"{path}: does not belong at the top level" for path in paths if path.split("/")[0] not in TOP_LEVEL]
+    return found + [f"{path}: {(root / path).stat().st_size} bytes" for path in paths
+                    if (root / path).stat().st_size > LARGEST]
+
+
+CHECKS = {"format": check_format, "tidy": check_tidy, "comments": check_comments, "tree": check_tree}
 PLANTED = """/// A file.
 #pragma once
 /// Ours.
@@ -95,7 +110,8 @@ int  undocumented(int x);
 inline int loses(long long x, int* unused) { int y = 3; if (x) { return 1; } else { return y; } }
 }  // namespace winnow
 """
-EXPECTED = {"format": "planted.hpp:9", "tidy": "readability-else-after-return", "comments": "undocumented"}
+EXPECTED = {"format": "planted.hpp:9", "tidy": "readability-else-after-return", "comments": "undocumented",
+            "tree": "stray.bin: does not belong"}
 
 
 def self_test():
@@ -105,6 +121,10 @@ def self_test():
         (root / "include/winnow/core").mkdir(parents=True)
         (root / "include/winnow/core/planted.hpp").write_text(PLANTED)
         shutil.copy(ROOT / ".clang-format", root)
+        (root / "stray.bin").write_bytes(b"")
+        if shutil.which("git"):
+            subprocess.run(["git", "init", "-q", scratch], check=True)
+            subprocess.run(["git", "-C", scratch, "add", "-A"], check=True)
         for name, check in CHECKS.items():
             try:
                 found = check(root)
