@@ -87,6 +87,7 @@ def check_comments(root):
 
 
 def check_tree(root):
+    needs("git")
     listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True)
     if listed.returncode:
         print("skipped: not a git checkout")
