@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the measured tables of README.md and docs/performance.md from bench/results/*.json.
+"""Writes what was measured into README.md and docs/performance.md: tables from bench/results/*.json, and a line on the
+last run of the GPU tests from tests/gpu_record.json.
 
-    report.py            rewrites the blocks between '<!-- measured:begin -->' and '<!-- measured:end -->'
+    report.py            rewrites the blocks between '<!-- NAME:begin -->' and '<!-- NAME:end -->'
     report.py --check    exit 1 where a block is not what the results say
     report.py --self-test
 
@@ -13,7 +14,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"(<!-- measured:begin -->\n).*?(<!-- measured:end -->)", re.S)
+RECORD = ROOT / "tests" / "gpu_record.json"
 
 
 def table(header, rows):
@@ -189,6 +190,17 @@ def performance_block(results):
     return text
 
 
+def record_block(record):
+    """What tests/run_gpu.sh recorded, in a sentence."""
+    if record is None:
+        return "No run of the GPU tests is on record.\n"
+    tools = ", ".join(f"{tool} over {record[tool]['cases']} small cases with {record[tool]['errors']} errors"
+                      for tool in ("memcheck", "racecheck"))
+    return (f"The GPU tests' last run, {record['date']} on one {record['device']} (CUDA {record['cuda']}): "
+            f"{record['passed']} cases passed, {record['failed']} failed, {record['skipped']} skipped; {tools}. `python3 "
+            "tests/support/tree_hash.py --check` says whether that was this tree, and so does the end of `tests/run.sh`.\n")
+
+
 def self_test():
     """Every section of a synthetic result, whole and with parts missing."""
     times = {"ms": 2.0, "spread_percent": 1.0, "tflops": 300.0, "tflops_blocks": 310.0}
@@ -223,6 +235,13 @@ def self_test():
     for kept in parts:
         part = {key: value for key, value in result.items() if key not in parts or key == kept}
         performance_block([part]), readme_block([part])
+    tool = {"programs": 1, "cases": 7, "errors": 0, "failed": 0}
+    record = {"device": "Device X", "cuda": "13.0", "date": "2026-01-01", "passed": 90, "failed": 1, "skipped": 2,
+              "memcheck": tool, "racecheck": tool | {"errors": 3}}
+    if "90 cases passed, 1 failed, 2 skipped; memcheck over 7 small cases with 0 errors" not in record_block(record):
+        wrong.append("the record of the GPU tests")
+    if "No run" not in record_block(None):
+        wrong.append("no record")
     if performance_block([]) or readme_block([]):
         wrong.append("no results, but text")
     print("\n".join(wrong) if wrong else "report.py: tables as expected")
@@ -236,17 +255,21 @@ def main():
     results = [json.loads(file.read_text()) for file in files]
     if not results and "--check" in sys.argv:
         sys.exit("bench/results is empty: README.md and docs/performance.md measure nothing")
+    record = json.loads(RECORD.read_text()) if RECORD.is_file() else None
     stale = 0
-    for name, block in (("README.md", readme_block), ("docs/performance.md", performance_block)):
+    for name, mark, made in (("README.md", "measured", readme_block(results)),
+                             ("README.md", "gpu-record", record_block(record)),
+                             ("docs/performance.md", "measured", performance_block(results))):
         page = ROOT / name
         text = page.read_text()
-        if not BLOCK.search(text):
-            sys.exit(f"{name}: no measured block")
-        fresh = BLOCK.sub(lambda m: m[1] + block(results) + m[2], text)
+        block = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.S)
+        if not block.search(text):
+            sys.exit(f"{name}: no {mark} block")
+        fresh = block.sub(lambda m: m[1] + made + m[2], text)
         if fresh == text:
             continue
         if "--check" in sys.argv:
-            print(f"{name}: the measured block is not what bench/results holds; run bench/report.py")
+            print(f"{name}: the {mark} block is not what the results hold; run bench/report.py")
             stale = 1
         else:
             page.write_text(fresh)
