@@ -72,7 +72,7 @@ def run_benchmarks(folder, pattern):
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", help="a built libwinnow.so; default: builds one")
+    parser.add_argument("--library", dest="built_library", help="a built libwinnow.so; default: builds one")
     parser.add_argument("--bench-build", help="a CMake build folder with bench/bench_*; default: builds one")
     parser.add_argument("--bench-filter", default="quick/", help="which of the operators' own benchmarks; '.' for all")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
@@ -128,7 +128,7 @@ def main():
         output.write_text(json.dumps(record, indent=1) + "\n")
 
     if set(arguments.only) & {"prefill", "decode"}:
-        library = arguments.library or winnow_adapter.build(build / "library", architecture)
+        library = arguments.built_library or winnow_adapter.build(build / "library", architecture)
         winnow = winnow_adapter.Winnow(pathlib.Path(library).resolve())
         for part, module in (("prefill", prefill), ("decode", decode)):
             if part not in arguments.only:

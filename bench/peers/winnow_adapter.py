@@ -24,19 +24,19 @@ class Winnow:
     """Calls on packed bf16 tensors [batch, token, head, channel], each with its params and its workspace made once."""
 
     def __init__(self, path):
-        self.library = c_api.Library(str(path))
-        self.device = self.library.query_device(torch.cuda.current_device())
+        self.functions = c_api.Library(str(path))
+        self.device = self.functions.query_device(torch.cuda.current_device())
 
     def _bind(self, params_type, q, k, v, keep=(), **fields):
         """A function that launches on the current stream and returns the output; it may be captured in a CUDA graph."""
         out = torch.full_like(q, float("nan"))
         p = params_type(dtype=c_api.BF16, queries=c_api.tensor_of(q), keys=c_api.tensor_of(k), values=c_api.tensor_of(v),
                         output=c_api.tensor_of(out), scale=q.shape[3] ** -0.5, **fields)
-        needed = self.library.workspace_bytes(p, self.device)
+        needed = self.functions.workspace_bytes(p, self.device)
         scratch = torch.empty(needed, device=q.device, dtype=torch.uint8)
 
         def call(keep=(q, k, v, *keep)):  # the tensors live as long as the call
-            self.library.launch(p, self.device, scratch.data_ptr() if needed else None, needed,
+            self.functions.launch(p, self.device, scratch.data_ptr() if needed else None, needed,
                                 torch.cuda.current_stream().cuda_stream)
             return out
 
@@ -49,7 +49,7 @@ class Winnow:
     def sparse_prefill(self, q, k, v, list_heads):
         """Pruning with the hip_3k preset and attention; `list_heads` 1 or the number of KV heads."""
         sharing = c_api.PER_BATCH if list_heads == 1 else c_api.PER_KV_GROUP
-        return self._bind(c_api.SparsePrefillParams, q, k, v, method=self.library.method("hip_3k", sharing=sharing))
+        return self._bind(c_api.SparsePrefillParams, q, k, v, method=self.functions.method("hip_3k", sharing=sharing))
 
     def listed(self, q, k, v, blocks, counts, query_block, block_size):
         """Causal attention over block lists alone: `blocks` [1, query block, entry], `counts` [1, query block], int32.
@@ -61,11 +61,11 @@ class Winnow:
 
     def sparse_decode(self, q, k, v, intervals):
         """A decode step with the hip_3k preset, and the step counters [batch] that a caller may set between calls."""
-        method, slots = self.library.method("hip_3k"), q.shape[0]
+        method, slots = self.functions.method("hip_3k"), q.shape[0]
         step = torch.zeros(slots, device=q.device, dtype=torch.int32)
-        entries = self.library.stage_cache_entries(method, q.shape[2], k.shape[2], slots)
+        entries = self.functions.stage_cache_entries(method, q.shape[2], k.shape[2], slots)
         lists = torch.zeros(entries, device=q.device, dtype=torch.int32)
-        every = self.library.intervals()
+        every = self.functions.intervals()
         every.steps[:len(intervals)] = intervals
         cache = c_api.StageCache(step.data_ptr(), lists.data_ptr(), None, slots, every)
         return self._bind(c_api.SparseDecodeParams, q, k, v, (step, lists), method=method, cache=cache), step
