@@ -7,26 +7,17 @@
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/mask.hpp"
-#include "winnow/kernel/attend_arguments.cuh"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/stage/attend_arguments.cuh"
+#include "winnow/stage/attend_work.cuh"
 #include "winnow/stage/key_walk.cuh"
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
 #include "winnow/tile/swizzle.hpp"
 
 namespace winnow {
-
-/// Which rows and heads this block computes.
-struct attend_work {
-    request_view request;
-    tile_rows rows;
-    std::int32_t batch;
-    std::int32_t kv_head;
-    std::int32_t first_head;  ///< query head
-    std::int32_t heads;       ///< heads packed in this tile
-};
 
 /// Launch bounds as plain integers: nvcc 13.0 aborts on the call inside __launch_bounds__.
 template <int HeadDim, attend_rows Rows>
@@ -46,70 +37,13 @@ struct attend_storage {
     key_step<tile.keys> step[2];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
-    std::int32_t looking[tile.rows];  ///< looking position of each row; below 0 for rows that do not exist
+    row_limits limits[tile.rows];
     float lane_sum[tile.warp_rows() / 8][tile.threads()];  ///< softmax sums, see softmax_step
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
 };
 
-template <class T>
-WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a) {
-    attend_params<T> const& p = a.params;
-    attend_schedule const& s = a.schedule;
-    // One KV head after the other, so that its keys stay in L2; within one, late tiles first, since under a causal mask
-    // they see the most keys.
-    std::int32_t const per_kv_head = s.query_tiles * s.head_groups;
-    std::int32_t const kv_head = blockIdx.x / per_kv_head, inside = blockIdx.x % per_kv_head;
-    std::int32_t const index = s.query_tiles - 1 - inside / s.head_groups;
-    attend_work w;
-    w.batch = blockIdx.z;
-    w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
-    if (a.slots.padded(w.batch)) w.request.keys = 0;
-    w.rows = rows_of_tile(index, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
-    w.kv_head = kv_head;
-    std::int32_t const in_group = (inside % s.head_groups) * s.tile_heads;
-    w.first_head = w.kv_head * a.shape.group() + in_group;
-    w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
-    return w;
-}
-
-/// The walk over the tile's keys: list of its query block, ranges of its first and last row.
-template <class T>
-WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& w) {
-    attend_params<T> const& p = a.params;
-    std::int32_t const keys = w.request.keys;
-    std::int32_t const first = looking_position(p.mask.kind, w.request.first_position + w.rows.first, keys);
-    std::int32_t const last =
-        looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
-    key_walk walk{};
-    walk.keys = keys;
-    walk.request = w.batch;
-    walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
-    walk.origin = {w.kv_head * p.keys.stride[2], w.kv_head * p.values.stride[2]};
-    if (walk.linear) {
-        token_location const first = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
-        walk.origin.key += first.outer * p.keys.stride[0] + first.token * p.keys.stride[1];
-        walk.origin.value += first.outer * p.values.stride[0] + first.token * p.values.stride[1];
-    }
-    if (!p.selection.empty()) {
-        block_selection const& s = p.selection;
-        std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
-        std::int32_t const position = w.request.first_position + w.rows.first + w.rows.count - 1;
-        std::int32_t const block = query_block_of(position, w.request.first_position, s.query_block);
-        std::int32_t const head = list_head_of(w.first_head, a.shape.heads, s.list_heads());
-        if (row >= 0 && row < s.blocks.extent[0]) {
-            walk.list = s.blocks.data + s.blocks.offset(row, head, block);
-            walk.list_count = smaller(larger(s.counts(row, head, block), 0), s.capacity());
-        }
-        walk.block_shift = 31 - __clz(s.block_size / granule_keys);
-    }
-    walk.early = ranges_of(first, keys, p.window);
-    walk.late = ranges_of(last, keys, p.window);
-    walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
-    return walk;
-}
-
-/// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes where each row looks from.
+/// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
 template <class T, int HeadDim, attend_rows Rows>
 WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend_arguments<T> const& a,
                                 attend_work const& w) {
@@ -126,76 +60,9 @@ WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend
         std::int64_t const offset = exists ? token * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
         ptx::copy_async_16(target + swizzled<HeadDim>(row, chunk), base + offset, exists);
     }
-    for (int row = threadIdx.x; row < tile.rows; row += tile.threads()) {
-        int const token = row / a.schedule.tile_heads;
-        std::int32_t const position = w.request.first_position + w.rows.first + token;
-        bool const exists = token < w.rows.count && row % a.schedule.tile_heads < w.heads;
-        shared.looking[row] = exists ? looking_position(p.mask.kind, position, w.request.keys) : -1;
-    }
+    for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
+        shared.limits[row] = limits_of(looking_of(a, w, row), w.request.keys, p.window);
 }
-
-/// Hides the scores of keys that a row may not see. Only steps with a boundary in them come here.
-template <int KeyTiles, int Keys>
-WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], key_step<Keys> const& step, int first_tile,
-                               std::int32_t const* looking, key_walk const& walk, attention_window window) {
-    int const lane = threadIdx.x % 32;
-    WINNOW_UNROLL
-    for (int h = 0; h < 2; ++h) {
-        visible_ranges const ranges = ranges_of(looking[lane / 4 + 8 * h], walk.keys, window);
-        WINNOW_UNROLL
-        for (int n = 0; n < KeyTiles; ++n) {
-            std::int32_t const packed = step.granule[first_tile + n];
-            auto const part = static_cast<key_part>(packed & 7);
-            std::int32_t const key = (packed & ~7) + 2 * (lane % 4);
-            WINNOW_UNROLL
-            for (int e = 0; e < 2; ++e)
-                if (packed < 0 || !ranges.sees(part, key + e)) score[n][2 * h + e] = minus_infinity;
-        }
-    }
-}
-
-/// Writes one row's finished channels: to the output, or as a partial result.
-template <class T>
-struct attend_row_writer {
-    attend_arguments<T> const& a;
-    attend_work const& w;
-
-    /// False for rows that do not exist.
-    WINNOW_DEVICE bool select(int row) {
-        token = row / a.schedule.tile_heads;
-        head = row % a.schedule.tile_heads;
-        return token < w.rows.count && head < w.heads;
-    }
-    WINNOW_DEVICE std::int64_t partial_index() const {
-        std::int32_t const begin =
-            a.params.range == row_range::tail_only ? larger(w.request.queries - a.params.tail, 0) : 0;
-        std::int64_t const row =
-            static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - begin;
-        return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + blockIdx.y;
-    }
-    WINNOW_DEVICE void channels(int channel, float x, float y) const {
-        if (a.schedule.splits > 1) {
-            *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) =
-                make_float2(x, y);
-        } else {
-            tensor_view<T, 4> const& o = a.params.output;
-            T* const at =
-                o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
-            *reinterpret_cast<std::uint32_t*>(at + channel) = ptx::pack<T>(x, y);
-        }
-    }
-    /// `lse` in base 2.
-    WINNOW_DEVICE void log_sum_exp(float lse) const {
-        if (a.schedule.splits > 1) {
-            a.partial_lse[partial_index()] = lse;
-        } else if (!a.params.lse.empty()) {
-            a.params.lse.values(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head) =
-                a.params.lse.base == lse_base::natural ? lse * ln_2 : lse;
-        }
-    }
-    std::int32_t token = 0;
-    std::int32_t head = 0;
-};
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order.
 template <class T, int HeadDim, attend_rows Rows>
@@ -264,7 +131,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     attend_params<T> const& p = a.params;
 
     {
-        attend_work const work = work_of(a);
+        attend_work const work = work_of<T>(a, blockIdx.x, blockIdx.y, blockIdx.z);
         if (work.rows.count <= 0) return;
         if (threadIdx.x == 0) {
             shared.work = work;
@@ -274,13 +141,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     __syncthreads();
     attend_work const& w = shared.work;
     key_walk const& walk = shared.walk;
-    constexpr int step_granules = tile.keys / granule_keys;
-    std::int32_t begin = 0, end = ceil_div(walk.sequence.size(), step_granules);
-    if (a.schedule.splits > 1) {
-        std::int32_t const per_split = a.schedule.split_keys / tile.keys;
-        begin = blockIdx.y * per_split;
-        end = smaller(end, begin + per_split);
-    }
+    step_range const steps = steps_of(a.schedule, walk, w.split, tile.keys);
+    std::int32_t const begin = steps.begin, end = steps.end;
 
     attend_row_writer<T> writer{a, w};
     if (a.schedule.splits > 1 && begin >= end) {  // the merge does not read the channels of an empty split
@@ -347,9 +209,10 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         for (int i = 0; i < (tile.keys + 31) / 32; ++i) masked |= now.masked[i] != 0;
         if (masked) {
             WINNOW_UNROLL
-            for (int i = 0; i < row_tiles; ++i)
-                mask_scores(score[i], now, key_warp * key_tiles, shared.looking + row_warp * tile.warp_rows() + 16 * i,
-                            walk, p.window);
+            for (int i = 0; i < row_tiles; ++i) {
+                row_limits const* const limits = shared.limits + row_warp * tile.warp_rows() + 16 * i + lane / 4;
+                mask_scores(score[i], now.granule + key_warp * key_tiles, limits[0], limits[8], p.window.sinks);
+            }
         }
         WINNOW_UNROLL
         for (int i = 0; i < row_tiles; ++i) {

@@ -6,15 +6,55 @@
 #include <cstddef>
 
 #include "winnow/kernel/attend_sm80.cuh"
+#include "winnow/kernel/attend_sm90.cuh"
 #include "winnow/kernel/merge.cuh"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/launch_kernel.cuh"
+#include "winnow/op/tensor_map.cuh"
 
 namespace winnow {
 
-/// Runs a plan with the one instance that serves `Problem`; errc::wrong_plan if the plan chose another.
-/// Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists) may
-/// change between replays within the plan's maxima. `slots` is sparse_decode's.
+/// Starts the Hopper kernel of `Problem` that brings keys by `Loader`.
+template <attend_problem Problem, key_loader Loader, class T>
+status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& plan, workspace scratch,
+                     cudaStream_t stream) {
+    constexpr hopper_tile tile = hopper_tile_of(Problem);
+    bool present = false;  // the plan may come from another part of the program, which was compiled differently
+    if (auto s = query_hopper_code(present); !s) return s;
+    if (!present) return fail(errc::unsupported, "device.instructions", "90 needs a program with code for sm_90a", 90);
+    attend_schedule const& schedule = plan.schedule;
+    std::int32_t const tiles = schedule.query_tiles * plan.shape.kv_heads * schedule.head_groups;
+    hopper_arguments<T> a{{},
+                          {},
+                          arguments,
+                          region<std::int32_t>(scratch, plan.next_tile),
+                          tiles * schedule.splits * plan.shape.batch,
+                          fast_divider(tiles),
+                          fast_divider(schedule.splits)};
+    if constexpr (Loader == key_loader::boxes) {
+        if (auto s = make_key_maps(a.keys, arguments.params.keys, tile.keys); !s) return s;
+        if (auto s = make_key_maps(a.values, arguments.params.values, tile.keys); !s) return s;
+    }
+    if (auto s = cuda_status(cudaMemsetAsync(a.next_tile, 0, sizeof(*a.next_tile), stream), "cudaMemsetAsync"); !s)
+        return s;
+    return launch_kernel(attend_sm90<T, Problem.head_dim, Problem.rows, Loader>,
+                         dim3(static_cast<unsigned>(smaller(a.tiles, plan.device.multiprocessors))), tile.threads(),
+                         sizeof(hopper_storage<T, Problem.head_dim, Problem.rows>), stream, a);
+}
+
+/// Starts the portable kernel of `Problem`.
+template <attend_problem Problem, class T>
+status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream) {
+    attend_schedule const& schedule = plan.schedule;
+    dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
+                    schedule.splits, plan.shape.batch);
+    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, attend_tile_of(Problem).threads(),
+                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
+}
+
+/// Runs a plan with the instance that serves `Problem`, one kernel for each path and loader; errc::wrong_plan if the plan chose
+/// another. Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists)
+/// may change between replays within the plan's maxima. `slots` is sparse_decode's.
 template <attend_problem Problem, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
               slot_index slots = {}) {
@@ -30,7 +70,6 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
                     static_cast<int>(plan.schedule.rows));
     if (auto s = check_workspace(scratch, plan.workspace_bytes); !s) return s;
 
-    constexpr attend_tile tile = attend_tile_of(Problem);
     attend_schedule const& schedule = plan.schedule;
     attend_arguments<T> const arguments{
         p,
@@ -41,10 +80,16 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         region<float>(scratch, plan.partial_output),
         region<float>(scratch, plan.partial_lse)};
     if (shape.batch == 0 || shape.max_queries == 0) return {};
-    dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * shape.kv_heads * schedule.head_groups,
-                    schedule.splits, shape.batch);
-    auto const done = launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, tile.threads(),
-                                    sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
+    status done;
+    if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
+        if (schedule.path == attend_path::sm90)
+            done = schedule.loader == key_loader::boxes
+                       ? launch_hopper<Problem, key_loader::boxes>(arguments, plan, scratch, stream)
+                       : launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
+    }
+    if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
+        if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream);
+    }
     if (!done || schedule.splits == 1) return done;
     return launch_kernel(merge_splits<T, Problem.head_dim>, dim3(shape.heads, schedule.max_rows, shape.batch),
                          merge_warps * 32, 0, stream, arguments);
@@ -60,8 +105,7 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
     case attend_rows::medium:
         return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots);
     case attend_rows::large:
-        if constexpr (HeadDim <= 128)
-            return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }

@@ -31,6 +31,7 @@ struct attend_plan {
     device_info device;               ///< the device it was made for
     std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
     std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
+    std::size_t next_tile = 0;        ///< offset of the int32 from which blocks draw their tiles (sm90)
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
@@ -78,6 +79,28 @@ constexpr status check(attend_params<T> const& p) {
     return listed ? check_selection(p.selection, p.shape()) : status{};
 }
 
+/// True if TMA can address a tensor of keys or values: strides that are positive, and below 2^40 bytes.
+template <class T>
+constexpr bool bulk_addressable(tensor_view<T const, 4> const& view) {
+    for (int axis = 0; axis < 3; ++axis) {
+        std::int64_t const stride = view.stride[axis];
+        if (view.extent[axis] > 1 && (stride <= 0 || stride >= (std::int64_t{1} << 40) / std::int64_t{sizeof(T)}))
+            return false;
+    }
+    return true;
+}
+
+/// Path and loader that serve a call best: TMA where pages hold whole granules.
+template <class T>
+constexpr attend_target attend_target_of(attend_params<T> const& p, device_info const& device) {
+    bool const hopper = device.compute_capability == 90 && device.instructions >= 90;
+    bool const paged = p.kv.layout == kv_layout::block_table || p.kv.layout == kv_layout::page_list;
+    bool const boxes =
+        (!paged || p.keys.extent[1] % granule_keys == 0) && bulk_addressable(p.keys) && bulk_addressable(p.values);
+    return {hopper ? attend_path::sm90 : attend_path::sm80, boxes ? key_loader::boxes : key_loader::rows,
+            device.shared_memory_per_block};
+}
+
 /// Tiles, splits and workspace of valid params. Reads extents only, so pointers may still be missing.
 template <class T>
 constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info const& device) {
@@ -89,17 +112,29 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
     }
     result.shape = p.shape();
     result.schedule = attend_schedule_of(result.shape, p.selection, p.window,
-                                         p.range == row_range::tail_only ? p.tail : 0, device.shared_memory_per_block);
+                                         p.range == row_range::tail_only ? p.tail : 0, attend_target_of(p, device));
     std::int64_t const tiles =
         std::int64_t{result.schedule.query_tiles} * result.shape.kv_heads * result.schedule.head_groups;
-    if (tiles > std::numeric_limits<std::int32_t>::max()) {  // the grid's first dimension
+    constexpr std::int64_t most_tiles = std::numeric_limits<std::int32_t>::max();
+    if (tiles > most_tiles) {  // the grid's first dimension
         result.why = fail(errc::unsupported, "queries.extent", "row tiles of all heads must be < 2^31", tiles);
         return result;
+    }
+    if (result.schedule.path == attend_path::sm90) {
+        // Blocks draw from all requests' tiles, and a block may draw once more than there are.
+        std::int64_t const pieces = std::int64_t{result.schedule.splits} * result.shape.batch;
+        if (tiles * larger<std::int64_t>(pieces, 1) > most_tiles - device.multiprocessors) {
+            result.why = fail(errc::unsupported, "queries.extent", "row tiles of all requests must be < 2^31", tiles);
+            return result;
+        }
+        workspace_layout layout{result.workspace_bytes};
+        result.next_tile = layout.take(1, sizeof(std::int32_t));
+        result.workspace_bytes = layout.bytes;
     }
     if (result.schedule.splits > 1) {
         auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
                           result.schedule.splits;
-        workspace_layout layout;
+        workspace_layout layout{result.workspace_bytes};
         result.partial_output = layout.take(rows * result.shape.head_dim, sizeof(float));
         result.partial_lse = layout.take(rows, sizeof(float));
         result.workspace_bytes = layout.bytes;

@@ -1,4 +1,4 @@
-// Tuning of `attend`: tile shapes per head dimension, and how query rows, heads and key splits are laid over the grid.
+// Tuning of `attend`: how query rows, heads and key splits are laid over the grid.
 #pragma once
 
 #include <cstdint>
@@ -9,62 +9,14 @@
 #include "winnow/core/mask.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/core/selection.hpp"
+#include "winnow/policy/attend_tile.hpp"
 
 namespace winnow {
 
-/// Keys are fetched, masked and multiplied in granules of 8: the width of one mma.sync n-tile and the smallest block.
-inline constexpr std::int32_t granule_keys = 8;
-
-/// Row classes of a tile.
-enum class attend_rows : std::int32_t {
-    decode,  ///< 16 rows: all warps share them and split the keys
-    medium,  ///< 64 rows, 16 a warp
-    large    ///< 128 rows, 32 a warp: halves the shared-memory reads per product, needs the registers
-};
-
-/// Compile-time choice of one kernel: `launch<attend_problem{128, attend_rows::large}>(...)`.
-struct attend_problem {
-    std::int32_t head_dim;
-    attend_rows rows;
-};
-
-/// Shape of the portable kernel's tile.
-struct attend_tile {
-    std::int32_t rows;        ///< query rows (tokens x packed heads)
-    std::int32_t keys;        ///< keys per step
-    std::int32_t row_warps;   ///< warps that divide the rows
-    std::int32_t key_warps;   ///< warps that divide the keys of a step; their results are merged at the end
-    std::int32_t min_blocks;  ///< thread blocks per multiprocessor that registers must allow
-
-    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return row_warps * key_warps * 32; }
-    WINNOW_HOST_DEVICE constexpr std::int32_t warp_rows() const { return rows / row_warps; }
-    WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return keys / key_warps; }
-};
-
-/// Tile for a problem. The large tile is as tall and wide as 255 registers allow: scores and output take 192 of them.
-/// head_dim 256 has no 128-row tile of its own, since the output alone would take 256.
-WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
-    switch (p.rows) {
-    case attend_rows::decode:
-        return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
-    case attend_rows::medium:
-        return {64, 64, 4, 1, 2};
-    case attend_rows::large:
-        return p.head_dim == 64    ? attend_tile{128, 128, 4, 1, 2}
-               : p.head_dim == 128 ? attend_tile{128, 64, 4, 1, 2}
-                                   : attend_tile{64, 64, 4, 1, 2};
-    }
-    return {};
-}
-
-/// Shared memory of a block, an upper bound: the three tiles of 16-bit elements and the bookkeeping beside them.
-WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p) {
-    attend_tile const tile = attend_tile_of(p);
-    return (tile.rows + 2 * tile.keys) * p.head_dim * 2 + 8 * 1024;
-}
-
 /// How one launch covers its work. Depends on maxima only, so it holds for every graph replay.
 struct attend_schedule {
+    attend_path path = attend_path::sm80;
+    key_loader loader = key_loader::boxes;  ///< of path sm90
     attend_rows rows = attend_rows::large;
     std::int32_t tile_tokens = 1;  ///< consecutive query rows in a tile
     std::int32_t tile_heads = 1;   ///< query heads of one KV group packed in a tile
@@ -75,6 +27,19 @@ struct attend_schedule {
     std::int32_t max_rows = 1;     ///< rows of one request that the launch covers, at most
     friend constexpr bool operator==(attend_schedule const&, attend_schedule const&) = default;
 };
+
+/// What a schedule needs to know of the device and the tensors.
+struct attend_target {
+    attend_path path = attend_path::sm80;  ///< sm90 where the device allows it
+    key_loader loader = key_loader::boxes;
+    std::int32_t shared_bytes = device_info{}.shared_memory_per_block;
+};
+
+/// Query rows that a class has on a path; 0 where the path has no such tile.
+WINNOW_HOST_DEVICE constexpr std::int32_t rows_of_class(attend_path path, attend_problem p) {
+    if (path == attend_path::sm90) return p.rows == attend_rows::decode ? 0 : hopper_tile_of(p).rows;
+    return p.rows == attend_rows::large && p.head_dim > 128 ? 0 : attend_tile_of(p).rows;
+}
 
 /// A tile's rows: [first, first + count) of its request, and the group's heads it packs.
 struct tile_rows {
@@ -98,12 +63,13 @@ WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int
 }
 
 /// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are
-/// covered. `shared_bytes` is what the device gives a block: parts with 99 KB take head_dim 256 in 16-row tiles.
+/// covered. Parts that give a block 99 KB of shared memory take head_dim 256 in 16-row tiles.
 template <class Index>
 constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_selection<Index> const& selection,
-                                             attention_window window, std::int32_t tail,
-                                             std::int32_t shared_bytes = device_info{}.shared_memory_per_block) {
+                                             attention_window window, std::int32_t tail, attend_target target = {}) {
     attend_schedule s;
+    s.path = target.path;
+    s.loader = target.loader;
     std::int32_t const max_rows = tail > 0 ? smaller(tail, shape.max_queries) : shape.max_queries;
     s.max_rows = larger(max_rows, 1);
     std::int32_t const group = shape.group();
@@ -113,7 +79,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     std::int32_t const tokens = larger(listed ? smaller(selection.query_block, max_rows) : max_rows, 1);
 
     auto const pack = [&](attend_rows rows) {
-        std::int32_t const capacity = attend_tile_of({shape.head_dim, rows}).rows;
+        std::int32_t const capacity = rows_of_class(s.path, {shape.head_dim, rows});
         s.rows = rows;
         s.tile_tokens = smaller(tokens, capacity);
         if (listed) {  // a divisor of the query block, so that no tile crosses a block: the smallest that holds all
@@ -129,9 +95,12 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     };
     // Rows that share keys decide: 16 for decode, 64 for short chunks, 128 where 80 % of it is used.
     std::int64_t const shared_rows = static_cast<std::int64_t>(tokens) * packable;
-    if (shared_rows <= 16 || attend_shared_bytes({shape.head_dim, attend_rows::medium}) > shared_bytes) {
+    bool const fits = attend_shared_bytes({shape.head_dim, attend_rows::medium}) <= target.shared_bytes;
+    if (shared_rows <= 16 || (s.path == attend_path::sm80 && !fits)) {
+        s.path = attend_path::sm80;
         pack(attend_rows::decode);
-    } else if (shared_rows <= 64 || shape.head_dim > 128 || pack(attend_rows::large) < 80) {
+    } else if (shared_rows <= 64 || rows_of_class(s.path, {shape.head_dim, attend_rows::large}) == 0 ||
+               pack(attend_rows::large) < 80) {
         pack(attend_rows::medium);
     }
     s.query_tiles = listed ? query_blocks_of(max_rows, s.tile_tokens) : ceil_div(max_rows, s.tile_tokens);

@@ -33,4 +33,7 @@ WINNOW_DEVICE void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+/// Waits for all of this thread's copies, whether in a closed group or not.
+WINNOW_DEVICE void copy_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 }  // namespace winnow::ptx

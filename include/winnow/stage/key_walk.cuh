@@ -32,8 +32,9 @@ struct key_walk {
     std::int32_t block_shift;  ///< log2(block_size / granule_keys)
     std::int32_t keys;
     std::int32_t request;
-    bool linear;         ///< contiguous and ragged sources: token t lies at origin + t * token stride
-    row_offsets origin;  ///< offset of token 0 (linear) or of the KV head (paged)
+    bool linear;          ///< contiguous and ragged sources: token t lies at origin + t * token stride
+    token_location base;  ///< linear sources: where token 0 lies
+    row_offsets origin;   ///< offset of token 0 (linear) or of the KV head (paged)
 };
 
 /// One granule: its first key with the part it belongs to in the low bits; `hidden_granule` where there is none.
@@ -73,17 +74,25 @@ WINNOW_HOST_DEVICE constexpr bool seen_by_all(key_walk const& walk, granule g) {
     return false;
 }
 
-/// False when no row of the tile sees key `key`: it is then neither read nor counted, so garbage there cannot leak.
-WINNOW_HOST_DEVICE constexpr bool seen_by_any(key_walk const& walk, key_part part, std::int32_t key) {
+/// Keys of a part that at least one row of the tile sees: [begin, end). Others are neither read nor counted, so garbage
+/// there cannot leak.
+struct key_range {
+    std::int32_t begin;
+    std::int32_t end;
+    WINNOW_HOST_DEVICE constexpr bool contains(std::int32_t key) const { return key >= begin && key < end; }
+};
+
+/// The seen keys of one part.
+WINNOW_HOST_DEVICE constexpr key_range seen_keys(key_walk const& walk, key_part part) {
     switch (part) {
     case key_part::sink:
-        return key >= 0 && key < walk.late.sink_end;
+        return {0, walk.late.sink_end};
     case key_part::list:
-        return key >= walk.late.list_begin && key < walk.late.list_end;
+        return {walk.late.list_begin, walk.late.list_end};
     case key_part::window:
-        return key >= walk.early.window_begin && key < walk.late.window_end;
+        return {walk.early.window_begin, walk.late.window_end};
     }
-    return false;
+    return {0, 0};
 }
 
 /// One step's keys, as the threads that fetch and mask them read it.
@@ -129,7 +138,7 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     }
     granule const g = granule_at(walk, index + t / granule_keys);
     std::int32_t const position = g.first + t % granule_keys;
-    bool const read = g.first >= 0 && seen_by_any(walk, g.part, position);
+    bool const read = g.first >= 0 && seen_keys(walk, g.part).contains(position);
     out.row[t] = read ? offsets_of(walk, position, kv, page_size, keys, values) : row_offsets{no_row, no_row};
     if (t % granule_keys == 0) out.granule[t / granule_keys] = g.first | static_cast<std::int32_t>(g.part);
     bool const masked = __any_sync(~0u, !seen_by_all(walk, g));

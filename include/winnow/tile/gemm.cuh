@@ -9,24 +9,18 @@
 #include "winnow/ptx/convert.cuh"
 #include "winnow/ptx/matrix_move.cuh"
 #include "winnow/ptx/mma_sync.cuh"
+#include "winnow/ptx/registers.cuh"
 #include "winnow/tile/swizzle.hpp"
 
 namespace winnow {
-
-/// Hides where a value came from, so that the compiler derives addresses anew in every step of a loop instead of
-/// holding two dozen of them in registers that the accumulators need.
-WINNOW_DEVICE std::uint32_t opaque(std::uint32_t x) {
-    asm volatile("" : "+r"(x));
-    return x;
-}
 
 /// score[i][n] = rows 16 i.. of `queries` times keys 8 n.. of `keys`; addresses of the warp's first row and first key.
 template <class T, int HeadDim, int RowTiles, int KeyTiles>
 WINNOW_DEVICE void score_tile(float (&score)[RowTiles][KeyTiles][4], std::uint32_t queries, std::uint32_t keys) {
     static_assert(KeyTiles % 2 == 0, "ldmatrix brings two key tiles at a time");
     int const lane = threadIdx.x % 32;
-    std::uint32_t const query_base = opaque(queries + swizzled<HeadDim>(lane & 15, lane >> 4));
-    std::uint32_t const key_base = opaque(keys + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
+    std::uint32_t const query_base = ptx::opaque(queries + swizzled<HeadDim>(lane & 15, lane >> 4));
+    std::uint32_t const key_base = ptx::opaque(keys + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
     WINNOW_UNROLL
     for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
     for (int n = 0; n < KeyTiles; ++n) WINNOW_UNROLL
@@ -65,7 +59,7 @@ template <class T, int HeadDim, int RowTiles, int KeyTiles>
 WINNOW_DEVICE void accumulate_tile(float (&output)[RowTiles][HeadDim / 8][4],
                                    std::uint32_t const (&probability)[RowTiles][KeyTiles][2], std::uint32_t values) {
     int const lane = threadIdx.x % 32;
-    std::uint32_t const value_base = opaque(values + swizzled<HeadDim>(lane & 15, lane >> 4));
+    std::uint32_t const value_base = ptx::opaque(values + swizzled<HeadDim>(lane & 15, lane >> 4));
     WINNOW_UNROLL
     for (int n = 0; n < KeyTiles; n += 2) {
         WINNOW_UNROLL

@@ -25,13 +25,11 @@ WINNOW_DEVICE float row_sum(float x) {
     return x + __shfl_xor_sync(~0u, x, 2);
 }
 
-/// Turns scores into probabilities in place and rescales the output. `c` = scale * log2(e) > 0; scores of -inf are
-/// hidden. `sum[0]` and `sum[Stride]` are this lane's part of the two rows' sums, in shared memory: they are touched
-/// once a step, and the 128-row tile has no registers left for them (ptxas spilled them to local memory).
-template <int Stride, int Tiles, int OutputTiles>
-WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[Tiles][4],
-                                float (&output)[OutputTiles][4], float c) {
-    float rescale[2];
+/// Turns scores into probabilities in place and moves the maxima. `c` = scale * log2(e) > 0; scores of -inf are hidden.
+/// Gives this lane's part of the step's sums, and the factors for earlier sums and outputs.
+template <int Tiles>
+WINNOW_DEVICE void softmax_scores(softmax_rows& state, float (&score)[Tiles][4], float c, float (&step_sum)[2],
+                                  float (&rescale)[2]) {
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
         float maximum = state.maximum[h];
@@ -42,17 +40,19 @@ WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[
         float const base = maximum == minus_infinity ? 0.0f : maximum * c;
         rescale[h] = ptx::exp2_fast(state.maximum[h] * c - base);
         state.maximum[h] = maximum;
-        float step_sum = 0.0f;
+        step_sum[h] = 0.0f;
         WINNOW_UNROLL
         for (int n = 0; n < Tiles; ++n) {
             score[n][2 * h] = ptx::exp2_fast(fmaf(score[n][2 * h], c, -base));
             score[n][2 * h + 1] = ptx::exp2_fast(fmaf(score[n][2 * h + 1], c, -base));
-            step_sum += score[n][2 * h] + score[n][2 * h + 1];
+            step_sum[h] += score[n][2 * h] + score[n][2 * h + 1];
         }
-        sum[h * Stride] = fmaf(sum[h * Stride], rescale[h], step_sum);
     }
-    // Skipping this where no maximum moved (a vote and a branch) was measured slower: it stops ptxas from mixing these
-    // products into the matrix instructions.
+}
+
+/// Multiplies the two rows of an output fragment by their factors.
+template <int OutputTiles>
+WINNOW_DEVICE void rescale_rows(float (&output)[OutputTiles][4], float const (&rescale)[2]) {
     WINNOW_UNROLL
     for (int d = 0; d < OutputTiles; ++d) {
         output[d][0] *= rescale[0];
@@ -60,6 +60,20 @@ WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[
         output[d][2] *= rescale[1];
         output[d][3] *= rescale[1];
     }
+}
+
+/// Both at once. `sum[0]` and `sum[Stride]` are this lane's part of the two rows' sums, in shared memory: they are touched
+/// once a step, and the 128-row tile has no registers left for them (ptxas spilled them to local memory).
+template <int Stride, int Tiles, int OutputTiles>
+WINNOW_DEVICE void softmax_step(softmax_rows& state, float* sum, float (&score)[Tiles][4],
+                                float (&output)[OutputTiles][4], float c) {
+    float step_sum[2], rescale[2];
+    softmax_scores(state, score, c, step_sum, rescale);
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) sum[h * Stride] = fmaf(sum[h * Stride], rescale[h], step_sum[h]);
+    // Skipping this where no maximum moved (a vote and a branch) was measured slower: it stops ptxas from mixing these
+    // products into the matrix instructions.
+    rescale_rows(output, rescale);
 }
 
 /// soft_cap * tanh(scale x / soft_cap). Through 2^x the error is 1e-6 of the cap (tanh.approx: 5e-4), which large caps do

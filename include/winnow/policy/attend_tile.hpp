@@ -1,0 +1,105 @@
+// Tuning of `attend`: the tile of each kernel, per head dimension and row class.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+
+namespace winnow {
+
+/// Keys are fetched, masked and multiplied in granules of 8: the width of one mma.sync n-tile and the smallest block.
+inline constexpr std::int32_t granule_keys = 8;
+
+/// Row classes of a tile.
+enum class attend_rows : std::int32_t {
+    decode,  ///< 16 rows
+    medium,  ///< 64 rows
+    large    ///< 128 rows
+};
+
+/// Which kernels a launch runs.
+enum class attend_path : std::int32_t {
+    sm80,  ///< cp.async and mma.sync: every device from sm_80 on, every tensor
+    sm90   ///< TMA and wgmma: compute capability 9.0, tensors that TMA can address, tiles of 64 rows and more
+};
+
+/// Compile-time choice of one kernel: `launch<attend_problem{128, attend_rows::large}>(...)`.
+struct attend_problem {
+    std::int32_t head_dim;
+    attend_rows rows;
+};
+
+/// Shape of the portable kernel's tile. Its 16 rows are shared by all warps, which split the keys; of 64 rows a warp has
+/// 16; of 128 it has 32, which halves the shared-memory reads per product and needs the registers.
+struct attend_tile {
+    std::int32_t rows;        ///< query rows (tokens x packed heads)
+    std::int32_t keys;        ///< keys per step
+    std::int32_t row_warps;   ///< warps that divide the rows
+    std::int32_t key_warps;   ///< warps that divide the keys of a step; their results are merged at the end
+    std::int32_t min_blocks;  ///< thread blocks per multiprocessor that registers must allow
+
+    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return row_warps * key_warps * 32; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t warp_rows() const { return rows / row_warps; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return keys / key_warps; }
+};
+
+/// Tile for a problem. The large tile is as tall and wide as 255 registers allow: scores and output take 192 of them.
+/// head_dim 256 has no 128-row tile of its own, since the output alone would take 256.
+WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
+    switch (p.rows) {
+    case attend_rows::decode:
+        return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
+    case attend_rows::medium:
+        return {64, 64, 4, 1, 2};
+    case attend_rows::large:
+        return p.head_dim == 64    ? attend_tile{128, 128, 4, 1, 2}
+               : p.head_dim == 128 ? attend_tile{128, 64, 4, 1, 2}
+                                   : attend_tile{64, 64, 4, 1, 2};
+    }
+    return {};
+}
+
+/// Shared memory of a block, an upper bound: the three tiles of 16-bit elements and the bookkeeping beside them.
+WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p) {
+    attend_tile const tile = attend_tile_of(p);
+    return (tile.rows + 2 * tile.keys) * p.head_dim * 2 + 10 * 1024;
+}
+
+/// How the Hopper kernel brings keys and values to shared memory.
+enum class key_loader : std::int32_t {
+    boxes,  ///< TMA: keys in granules of 8 neighbours or longer runs
+    rows    ///< cp.async: each key by itself, for pages that hold no whole granule and strides that TMA does not take
+};
+
+/// Where the Hopper kernel keeps its queries.
+enum class query_place : std::int32_t {
+    registers,  ///< loaded once a tile; fewer shared-memory reads per product, +2 to 3 points of the tensor rate
+    shared      ///< where registers are needed for the output (head_dim 256)
+};
+
+/// Shape of the Hopper kernel's tile: warpgroups of 64 rows that multiply, and one more that copies.
+struct hopper_tile {
+    std::int32_t rows;                ///< query rows (tokens x packed heads)
+    std::int32_t keys;                ///< keys per step
+    std::int32_t stages;              ///< steps in flight, a power of two
+    std::int32_t row_warpgroups;      ///< warpgroups that divide the rows
+    std::int32_t key_warpgroups;      ///< warpgroups that take steps in turn; their results are merged at the end
+    query_place query;                ///< left operand of the first product
+    std::int32_t producer_registers;  ///< registers a thread of the copying warpgroup
+    std::int32_t consumer_registers;  ///< registers a thread of the others
+
+    WINNOW_HOST_DEVICE constexpr std::int32_t warpgroups() const { return row_warpgroups * key_warpgroups; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return 128 * (1 + warpgroups()); }
+};
+
+/// Tile for a problem of 64 rows or more. Scores, probabilities, output and queries take 192 registers at head_dim 128;
+/// at 256 the output alone takes 128, and steps of 80 keys are what shared memory holds twice.
+WINNOW_HOST_DEVICE constexpr hopper_tile hopper_tile_of(attend_problem p) {
+    hopper_tile t{128, 128, 2, 2, 1, query_place::registers, 56, 224};
+    if (p.rows != attend_rows::large) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2;
+    if (p.head_dim == 64) t.stages = 4;
+    if (p.head_dim == 256) t.keys = 80, t.query = query_place::shared;
+    return t;
+}
+
+}  // namespace winnow

@@ -1,0 +1,204 @@
+// What one tile of attention works on: its request, rows, heads, the walk over its keys, and where its results go.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/mask.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/policy/attend_policy.hpp"
+#include "winnow/ptx/convert.cuh"
+#include "winnow/stage/attend_arguments.cuh"
+#include "winnow/stage/key_walk.cuh"
+
+namespace winnow {
+
+/// Which rows and heads a tile computes, and which piece of its keys.
+struct attend_work {
+    request_view request;
+    tile_rows rows;
+    std::int32_t batch;
+    std::int32_t kv_head;
+    std::int32_t first_head;  ///< query head
+    std::int32_t heads;       ///< heads packed in this tile
+    std::int32_t split;       ///< piece of the key sequence
+};
+
+/// Work of tile `tile` (of schedule.tiles()), split `split` of request `batch`.
+template <class T>
+WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t tile, std::int32_t split,
+                                  std::int32_t batch) {
+    attend_params<T> const& p = a.params;
+    attend_schedule const& s = a.schedule;
+    // One KV head after the other, so that its keys stay in L2; within one, late tiles first, since under a causal mask
+    // they see the most keys.
+    std::int32_t const per_kv_head = s.query_tiles * s.head_groups;
+    std::int32_t const kv_head = tile / per_kv_head, inside = tile % per_kv_head;
+    std::int32_t const index = s.query_tiles - 1 - inside / s.head_groups;
+    attend_work w;
+    w.batch = batch;
+    w.split = split;
+    w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
+    if (a.slots.padded(w.batch)) w.request.keys = 0;
+    w.rows = rows_of_tile(index, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
+    w.kv_head = kv_head;
+    std::int32_t const in_group = (inside % s.head_groups) * s.tile_heads;
+    w.first_head = w.kv_head * a.shape.group() + in_group;
+    w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
+    return w;
+}
+
+/// The walk over the tile's keys: list of its query block, ranges of its first and last row.
+template <class T>
+WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& w) {
+    attend_params<T> const& p = a.params;
+    std::int32_t const keys = w.request.keys;
+    std::int32_t const first = looking_position(p.mask.kind, w.request.first_position + w.rows.first, keys);
+    std::int32_t const last =
+        looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
+    key_walk walk{};
+    walk.keys = keys;
+    walk.request = w.batch;
+    walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
+    walk.origin = {w.kv_head * p.keys.stride[2], w.kv_head * p.values.stride[2]};
+    if (walk.linear) {
+        walk.base = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
+        walk.origin.key += walk.base.outer * p.keys.stride[0] + walk.base.token * p.keys.stride[1];
+        walk.origin.value += walk.base.outer * p.values.stride[0] + walk.base.token * p.values.stride[1];
+    }
+    if (!p.selection.empty()) {
+        block_selection const& s = p.selection;
+        std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
+        std::int32_t const position = w.request.first_position + w.rows.first + w.rows.count - 1;
+        std::int32_t const block = query_block_of(position, w.request.first_position, s.query_block);
+        std::int32_t const head = list_head_of(w.first_head, a.shape.heads, s.list_heads());
+        if (row >= 0 && row < s.blocks.extent[0]) {
+            walk.list = s.blocks.data + s.blocks.offset(row, head, block);
+            walk.list_count = smaller(larger(s.counts(row, head, block), 0), s.capacity());
+        }
+        walk.block_shift = 31 - __clz(s.block_size / granule_keys);
+    }
+    walk.early = ranges_of(first, keys, p.window);
+    walk.late = ranges_of(last, keys, p.window);
+    walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
+    return walk;
+}
+
+/// Where key `position` of the walk's request lies; `outer` < 0: nowhere.
+template <class T>
+WINNOW_DEVICE token_location location_of(attend_arguments<T> const& a, key_walk const& walk, std::int32_t position) {
+    if (walk.linear) return {walk.base.outer, walk.base.token + position};
+    return locate(a.params.kv, a.page_size, a.params.keys.extent[0], walk.request, position);
+}
+
+/// Steps of a tile's walk.
+struct step_range {
+    std::int32_t begin, end;
+};
+
+/// The steps of `step_keys` keys that split `split` takes.
+WINNOW_HOST_DEVICE constexpr step_range steps_of(attend_schedule const& schedule, key_walk const& walk,
+                                                 std::int32_t split, std::int32_t step_keys) {
+    step_range r{0, ceil_div(walk.sequence.size(), step_keys / granule_keys)};
+    if (schedule.splits > 1) {
+        std::int32_t const per_split = ceil_div(schedule.split_keys, step_keys);
+        r.begin = split * per_split;
+        r.end = smaller(r.end, r.begin + per_split);
+    }
+    return r;
+}
+
+/// Position that row `row` of a tile looks from; below 0 if there is no such row.
+template <class T>
+WINNOW_DEVICE std::int32_t looking_of(attend_arguments<T> const& a, attend_work const& w, std::int32_t row) {
+    std::int32_t const token = row / a.schedule.tile_heads, head = row % a.schedule.tile_heads;
+    if (token >= w.rows.count || head >= w.heads) return -1;
+    return looking_position(a.params.mask.kind, w.request.first_position + w.rows.first + token, w.request.keys);
+}
+
+/// What one row sees: keys below `end` of each key_part, from the part's first key on; the window's differs by row.
+struct row_limits {
+    std::int32_t end[3];
+    std::int32_t window_begin;
+};
+
+/// Limits of a row that looks from `looking`, below 0 where there is no row.
+WINNOW_HOST_DEVICE constexpr row_limits limits_of(std::int32_t looking, std::int32_t keys, attention_window window) {
+    visible_ranges const r = ranges_of(looking, keys, window);
+    return {{r.sink_end, r.list_end, r.window_end}, r.window_begin};
+}
+
+/// Hides the scores of keys that a row may not see. Only steps with a boundary in them come here. `granule`: the packed
+/// granules of the score's key tiles; `first`, `second`: limits of this lane's two rows. They lie in shared memory and are
+/// read for every granule anew, since registers are short here (ptxas spills if they are held).
+template <int KeyTiles>
+WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], std::int32_t const* granule, row_limits const& first,
+                               row_limits const& second, std::int32_t sinks) {
+    WINNOW_UNROLL
+    for (int n = 0; n < KeyTiles; ++n) {
+        std::int32_t const packed = granule[n], part = packed & 7;
+        std::int32_t const key = (packed & ~7) + 2 * (threadIdx.x % 4);
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) {
+            row_limits const& row = h == 0 ? first : second;
+            std::int32_t const end = row.end[part];
+            std::int32_t begin = part == static_cast<std::int32_t>(key_part::list) ? sinks : 0;
+            if (part == static_cast<std::int32_t>(key_part::window)) begin = row.window_begin;
+            WINNOW_UNROLL
+            for (int e = 0; e < 2; ++e)  // hidden granules lie below every limit
+                if (key + e < begin || key + e >= end) score[n][2 * h + e] = minus_infinity;
+        }
+    }
+}
+
+/// Writes one row's finished channels: to the output, or as a partial result.
+template <class T>
+struct attend_row_writer {
+    attend_arguments<T> const& a;
+    attend_work const& w;
+
+    /// False for rows that do not exist.
+    WINNOW_DEVICE bool select(int row) {
+        token = row / a.schedule.tile_heads;
+        head = row % a.schedule.tile_heads;
+        return token < w.rows.count && head < w.heads;
+    }
+    WINNOW_DEVICE std::int64_t partial_index() const {
+        std::int32_t const begin =
+            a.params.range == row_range::tail_only ? larger(w.request.queries - a.params.tail, 0) : 0;
+        std::int64_t const row =
+            static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - begin;
+        return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
+    }
+    WINNOW_DEVICE void channels(int channel, float x, float y) const {
+        if (a.schedule.splits > 1) {
+            *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) =
+                make_float2(x, y);
+        } else {
+            tensor_view<T, 4> const& o = a.params.output;
+            T* const at =
+                o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
+            *reinterpret_cast<std::uint32_t*>(at + channel) = ptx::pack<T>(x, y);
+        }
+    }
+    /// Eight finished channels from `channel` on, rounded and packed. Only without splits.
+    WINNOW_DEVICE void chunk(int channel, std::uint32_t const (&packed)[4]) const {
+        tensor_view<T, 4> const& o = a.params.output;
+        T* const at =
+            o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
+        *reinterpret_cast<uint4*>(at + channel) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+    }
+    /// `lse` in base 2.
+    WINNOW_DEVICE void log_sum_exp(float lse) const {
+        if (a.schedule.splits > 1) {
+            a.partial_lse[partial_index()] = lse;
+        } else if (!a.params.lse.empty()) {
+            a.params.lse.values(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head) =
+                a.params.lse.base == lse_base::natural ? lse * ln_2 : lse;
+        }
+    }
+    std::int32_t token = 0;
+    std::int32_t head = 0;
+};
+
+}  // namespace winnow

@@ -1,0 +1,317 @@
+// The rows of one multiplying warpgroup: scores, softmax and output of 64 query rows, in registers from first to last key.
+//
+// One step: start the scores of these keys and, beside them, the last keys' output | softmax while the output still runs |
+// round, rescale.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/policy/attend_tile.hpp"
+#include "winnow/ptx/async_copy.cuh"
+#include "winnow/ptx/barrier.cuh"
+#include "winnow/ptx/convert.cuh"
+#include "winnow/ptx/matrix_move.cuh"
+#include "winnow/ptx/registers.cuh"
+#include "winnow/ptx/wgmma.cuh"
+#include "winnow/stage/hopper_storage.cuh"
+#include "winnow/tile/online_softmax.cuh"
+#include "winnow/tile/panel.hpp"
+
+namespace winnow {
+
+/// Swaps words between the four lanes that hold a row: lane q gives word j to lane j and gets lane j's word q.
+WINNOW_DEVICE void transpose_quad(std::uint32_t (&w)[4]) {
+    int const lane = threadIdx.x % 32;
+    bool const odd = lane & 1, high = lane & 2;
+    WINNOW_UNROLL
+    for (int j = 0; j < 4; j += 2) {
+        std::uint32_t const got = __shfl_xor_sync(~0u, odd ? w[j] : w[j + 1], 1);
+        (odd ? w[j] : w[j + 1]) = got;
+    }
+    WINNOW_UNROLL
+    for (int j = 0; j < 2; ++j) {
+        std::uint32_t const got = __shfl_xor_sync(~0u, high ? w[j] : w[j + 2], 2);
+        (high ? w[j] : w[j + 2]) = got;
+    }
+}
+
+/// A thread's share of the rows. Thread 128 + t of the block is thread t % 128 of warpgroup t / 128. Warpgroups that take
+/// keys in turn (medium tiles) hold the same rows.
+template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
+struct hopper_rows {
+    using storage = hopper_storage<T, HeadDim, Rows>;
+    using ring = typename storage::ring;
+    static constexpr hopper_tile tile = storage::tile;
+    static constexpr int score_tiles = tile.keys / 8, key_steps = tile.keys / 16, channel_steps = HeadDim / 16;
+    static constexpr int parts = HeadDim > 128 ? 2 : 1;  ///< a product is at most 128 channels wide here
+    static constexpr int part_tiles = HeadDim / 8 / parts;
+    static constexpr bool in_registers = tile.query == query_place::registers;
+    static constexpr bool in_turn = tile.key_warpgroups > 1;
+    static constexpr std::uint32_t stage_step = tile.keys * HeadDim * 2 / 16;  ///< of a descriptor
+
+    storage& s;
+    attend_arguments<T> const& a;
+    int group;                            ///< warpgroup
+    float c;                              ///< scale * log2(e) of what softmax sees
+    std::uint64_t queries, keys, values;  ///< descriptors
+    softmax_rows state;
+    float sum[2], rescale[2];
+    float score[score_tiles][4], output[parts][part_tiles][4];
+    std::uint32_t probability[key_steps][4], query[in_registers ? channel_steps : 1][4];
+
+    WINNOW_DEVICE hopper_rows(storage& shared, attend_arguments<T> const& arguments)
+        : s(shared), a(arguments), group(__shfl_sync(~0u, threadIdx.x / 128, 0) - 1),
+          c(a.params.soft_cap > 0.0f ? log2_e : a.params.scale * log2_e),
+          queries(row_descriptor(ptx::shared_address(s.query[group]))),
+          keys(row_descriptor(ptx::shared_address(s.key[0]))),
+          values(column_descriptor<tile.keys>(ptx::shared_address(s.value[0]))) {}
+
+    /// Where this thread stands, derived anew where registers are short and time is not.
+    struct place {
+        int thread = static_cast<int>(ptx::opaque(threadIdx.x)) - 128;
+        int lane = thread % 32;
+        int warp = thread / 32 % 4;                           ///< in its warpgroup
+        int first_row = 16 * (in_turn ? warp : thread / 32);  ///< of the warp, in the tile
+    };
+
+    /// Starts copying a task's queries. Each warp brings its own 16 rows, so that nobody else has to be waited for.
+    WINNOW_DEVICE void load_queries(attend_work const& w) {
+        place const me;
+        constexpr int chunks = HeadDim / 8;
+        std::uint32_t const query_tile = ptx::shared_address(s.query[me.thread / 128]);
+        tensor_view<T const, 4> const& q = a.params.queries;
+        T const* const base = q.data + q.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
+#pragma unroll 1
+        for (int i = me.lane; i < 16 * chunks; i += 32) {
+            int const row = i / chunks, chunk = i % chunks, at = me.first_row + row;
+            int const token = at / a.schedule.tile_heads, head = at % a.schedule.tile_heads;
+            bool const exists = token < w.rows.count && head < w.heads;
+            std::int64_t const offset = exists ? token * q.stride[1] + head * q.stride[2] + chunk * 8 : 0;
+            ptx::copy_async_16(query_tile + panel_offset<64>(16 * me.warp + row, chunk), base + offset, exists);
+        }
+    }
+
+    /// Begins a task: notes what each row sees, and takes the queries once they are there.
+    WINNOW_DEVICE void begin(attend_work const& w) {
+        place const me;
+        if (me.lane < 16)
+            s.limits[0][me.thread / 32 * 16 + me.lane] =
+                limits_of(looking_of(a, w, me.first_row + me.lane), w.request.keys, a.params.window);
+        ptx::copy_async_wait_all();
+        __syncwarp();
+        if constexpr (in_registers) {
+            std::uint32_t const query_tile = ptx::shared_address(s.query[me.thread / 128]);
+            WINNOW_UNROLL
+            for (int k = 0; k < channel_steps; ++k)
+                ptx::load_matrices(query[k],
+                                   query_tile + panel_offset<64>(16 * me.warp + me.lane % 16, 2 * k + me.lane / 16));
+            ptx::pin(query);
+            __syncwarp();
+        } else {
+            ptx::async_proxy_fence();
+            synchronize();
+        }
+        state = {};
+        sum[0] = sum[1] = 0.0f;
+        WINNOW_UNROLL
+        for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+        for (int d = 0; d < part_tiles; ++d) WINNOW_UNROLL
+        for (int e = 0; e < 4; ++e) output[part][d][e] = 0.0f;
+        pin_output();
+    }
+
+    /// Waits for a step's keys or values. What cp.async wrote becomes visible to wgmma only through a fence.
+    WINNOW_DEVICE static void wait_full(std::uint64_t* barrier, std::uint32_t parity) {
+        ptx::barrier_wait(barrier, parity);
+        if constexpr (Loader == key_loader::rows) ptx::async_proxy_fence();
+    }
+    /// All threads of this warpgroup.
+    WINNOW_DEVICE void synchronize() {
+        ptx::named_barrier_wait(static_cast<int>(hopper_barrier::warpgroup) + group, 128);
+    }
+    WINNOW_DEVICE void pin_output() {
+        WINNOW_UNROLL
+        for (int part = 0; part < parts; ++part) ptx::pin(output[part]);
+    }
+    WINNOW_DEVICE static void release(std::uint64_t* barrier) {
+        if (threadIdx.x % 32 == 0) ptx::barrier_arrive(barrier);
+    }
+
+    WINNOW_DEVICE void start_scores(ring at) {
+        std::uint64_t const from = keys + at.stage() * stage_step;
+        WINNOW_UNROLL
+        for (int k = 0; k < channel_steps; ++k) {
+            if constexpr (in_registers) {
+                ptx::wgmma<T, ptx::major::k>(score, query[k], from + channel_step<tile.keys>(k), k != 0);
+            } else {
+                ptx::wgmma<T>(score, queries + channel_step<64>(k), from + channel_step<tile.keys>(k), k != 0);
+            }
+        }
+        ptx::wgmma_commit();
+    }
+    WINNOW_DEVICE void start_output(ring at) {
+        std::uint64_t const from = values + at.stage() * stage_step;
+        WINNOW_UNROLL
+        for (int k = 0; k < key_steps; ++k) WINNOW_UNROLL
+        for (int part = 0; part < parts; ++part)
+            ptx::wgmma<T, ptx::major::mn>(output[part], probability[k],
+                                          from + row_step(k) + part * (2 * tile.keys * panel_row_bytes / 16), true);
+        ptx::wgmma_commit();
+    }
+
+    /// Scores of a step to probabilities.
+    WINNOW_DEVICE void softmax(std::uint32_t index) {
+        hopper_step<tile.keys> const& step = s.step[typename storage::step_ring{index}.stage()];
+        attend_params<T> const& p = a.params;
+        if (p.soft_cap > 0.0f) {
+            float const inverse_cap = 1.0f / p.soft_cap;
+            WINNOW_UNROLL
+            for (int n = 0; n < score_tiles; ++n) WINNOW_UNROLL
+            for (int e = 0; e < 4; ++e) score[n][e] = soft_capped(score[n][e], p.scale, p.soft_cap, inverse_cap);
+        }
+        if (step.masked) {
+            place const me;
+            row_limits const* const limits = s.limits[0] + me.thread / 32 * 16 + me.lane / 4;
+            mask_scores(score, step.granule, limits[0], limits[8], p.window.sinks);
+        }
+        float step_sum[2];
+        softmax_scores(state, score, c, step_sum, rescale);
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) sum[h] = fmaf(sum[h], rescale[h], step_sum[h]);
+    }
+    /// An accumulator's fragments are a left operand's.
+    WINNOW_DEVICE void round() {
+        WINNOW_UNROLL
+        for (int k = 0; k < key_steps; ++k) WINNOW_UNROLL
+        for (int j = 0; j < 4; ++j) {
+            float const(&pair)[4] = score[2 * k + j / 2];
+            probability[k][j] = ptx::pack<T>(pair[j % 2 * 2], pair[j % 2 * 2 + 1]);
+        }
+        ptx::pin(probability);
+    }
+
+    /// The steps with indices [first, end) of all tasks' steps, or every second of them.
+    WINNOW_DEVICE void attend(std::uint32_t first, std::uint32_t end) {
+        ring at{first + (in_turn ? group : 0)};
+        if (at.index >= end) return;
+        wait_full(&s.key_full[at.stage()], at.parity());
+        ptx::wgmma_fence();
+        start_scores(at);
+        ptx::wgmma_wait<0>();
+        ptx::pin(score);
+        release(&s.key_empty[at.stage()]);
+        softmax(at.index);
+        round();
+#pragma unroll 1
+        while (at.index + tile.key_warpgroups < end) {
+            ring const before = at;
+            at.index += tile.key_warpgroups;
+            wait_full(&s.key_full[at.stage()], at.parity());
+            ptx::wgmma_fence();
+            start_scores(at);
+            wait_full(&s.value_full[before.stage()], before.parity());
+            ptx::wgmma_fence();  // the wait in between ends the batch for ptxas (C7519)
+            start_output(before);
+            ptx::wgmma_wait<1>();
+            ptx::pin(score);
+            release(&s.key_empty[at.stage()]);
+            softmax(at.index);
+            ptx::wgmma_wait<0>();
+            pin_output();
+            release(&s.value_empty[before.stage()]);
+            round();
+            WINNOW_UNROLL
+            for (int part = 0; part < parts; ++part) rescale_rows(output[part], rescale);
+            pin_output();
+        }
+        wait_full(&s.value_full[at.stage()], at.parity());
+        ptx::wgmma_fence();
+        start_output(at);
+        ptx::wgmma_wait<0>();
+        pin_output();
+        release(&s.value_empty[at.stage()]);
+    }
+
+    /// Register e of channel tile d, of all threads side by side, where warpgroups that took turns meet.
+    WINNOW_DEVICE float& exchanged(int part, int d, int e, int thread) {
+        return reinterpret_cast<float*>(s.query[0])[((part * part_tiles + d) * 4 + e) * 128 + thread % 128];
+    }
+    /// Maximum and sum of one of the second warpgroup's rows, in the place of its limits, which it needs no more.
+    WINNOW_DEVICE float2& statistics(int row) { return *reinterpret_cast<float2*>(&s.limits[1][row]); }
+    /// Adds the second warpgroup's results to the first's; they travel where the queries were. True for the first.
+    WINNOW_DEVICE bool exchange() {
+        place const me;
+        constexpr int barrier = static_cast<int>(hopper_barrier::exchange), threads = 128 * tile.warpgroups();
+        int const thread = me.thread % 128, first_row = me.first_row + me.lane / 4;
+        bool const first_of_row = me.lane % 4 == 0;
+        ptx::named_barrier_wait(barrier, threads);
+        if (group == 1) {
+            WINNOW_UNROLL
+            for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+            for (int d = 0; d < part_tiles; ++d) WINNOW_UNROLL
+            for (int e = 0; e < 4; ++e) exchanged(part, d, e, thread) = output[part][d][e];
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                float const total = row_sum(sum[h]);
+                if (first_of_row) statistics(first_row + 8 * h) = make_float2(state.maximum[h], total);
+            }
+        }
+        ptx::named_barrier_wait(barrier, threads);
+        if (group == 0) {
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                float2 const second = statistics(first_row + 8 * h);
+                float const maximum = fmaxf(state.maximum[h], second.x);
+                // Without a maximum nothing was seen, and sums are 0 (or NaN, which has to get through).
+                bool const nothing = maximum == minus_infinity;
+                float const mine = nothing ? 1.0f : ptx::exp2_fast((state.maximum[h] - maximum) * c);
+                float const theirs = nothing ? 1.0f : ptx::exp2_fast((second.x - maximum) * c);
+                state.maximum[h] = maximum;
+                sum[h] = sum[h] * mine + (first_of_row ? second.y * theirs : 0.0f);
+                WINNOW_UNROLL
+                for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+                for (int d = 0; d < part_tiles; ++d) WINNOW_UNROLL
+                for (int e = 2 * h; e < 2 * h + 2; ++e)
+                    output[part][d][e] = output[part][d][e] * mine + exchanged(part, d, e, thread) * theirs;
+            }
+        }
+        ptx::named_barrier_wait(barrier, threads);
+        return group == 0;
+    }
+
+    /// Writes output and lse of a task.
+    WINNOW_DEVICE void write(attend_work const& w) {
+        place const me;
+        attend_row_writer<T> writer{a, w};
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) {
+            float const total = row_sum(sum[h]), inverse = total == 0.0f ? 0.0f : 1.0f / total;
+            bool const exists = writer.select(me.first_row + me.lane / 4 + 8 * h);
+            WINNOW_UNROLL
+            for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+            for (int d = 0; d < part_tiles; d += 4) {
+                int const channel = (part * part_tiles + d) * 8;
+                float(&o)[part_tiles][4] = output[part];
+                if (a.schedule.splits > 1) {
+                    WINNOW_UNROLL
+                    for (int j = 0; j < 4; ++j)
+                        if (exists)
+                            writer.channels(channel + 8 * j + 2 * (me.lane % 4), o[d + j][2 * h] * inverse,
+                                            o[d + j][2 * h + 1] * inverse);
+                } else {
+                    std::uint32_t packed[4];
+                    WINNOW_UNROLL
+                    for (int j = 0; j < 4; ++j)
+                        packed[j] = ptx::pack<T>(o[d + j][2 * h] * inverse, o[d + j][2 * h + 1] * inverse);
+                    transpose_quad(packed);
+                    if (exists) writer.chunk(channel + 8 * (me.lane % 4), packed);
+                }
+            }
+            if (exists && me.lane % 4 == 0)
+                writer.log_sum_exp(total == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(total));
+        }
+    }
+};
+
+}  // namespace winnow
