@@ -123,15 +123,23 @@ struct token_location {
     std::int32_t token;  ///< index on axis 1
 };
 
-/// Location of key `position` (0 <= position < keys) of request `b`. `outer_extent` bounds page ids.
-WINNOW_HOST_DEVICE constexpr token_location locate(kv_index const& kv, fast_divider page_size,
-                                                   std::int64_t outer_extent, std::int32_t b, std::int32_t position) {
+/// Location of key `position` (0 <= position < keys) of request `b`; page ids as they stand in the table.
+WINNOW_HOST_DEVICE constexpr token_location locate_unchecked(kv_index const& kv, fast_divider page_size, std::int32_t b,
+                                                             std::int32_t position) {
     if (kv.layout == kv_layout::contiguous) return {b, position};
     if (kv.layout == kv_layout::ragged) return {0, kv.start[b] + position};
     std::int32_t const entry = page_size.quotient(position);
     std::int64_t const first = kv.layout == kv_layout::block_table ? b * kv.table_stride : kv.start[b];
-    std::int32_t const page = kv.pages[first + entry];
-    return {page >= 0 && page < outer_extent ? page : -1, position - entry * page_size.divisor};
+    return {kv.pages[first + entry], position - entry * page_size.divisor};
+}
+
+/// The same; `outer_extent` bounds page ids, others give `outer` -1.
+WINNOW_HOST_DEVICE constexpr token_location locate(kv_index const& kv, fast_divider page_size,
+                                                   std::int64_t outer_extent, std::int32_t b, std::int32_t position) {
+    token_location at = locate_unchecked(kv, page_size, b, position);
+    bool const paged = kv.layout == kv_layout::block_table || kv.layout == kv_layout::page_list;
+    if (paged && (at.outer < 0 || at.outer >= outer_extent)) at.outer = -1;
+    return at;
 }
 
 }  // namespace winnow

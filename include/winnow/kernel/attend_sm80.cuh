@@ -55,7 +55,7 @@ WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend
         p.queries.data + p.queries.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
     for (int i = threadIdx.x; i < tile.rows * chunks; i += tile.threads()) {
         int const row = i / chunks, chunk = i % chunks;
-        int const token = row / a.schedule.tile_heads, head = row % a.schedule.tile_heads;
+        int const token = a.tile_heads.quotient(row), head = row - token * a.schedule.tile_heads;
         bool const exists = token < w.rows.count && head < w.heads;
         std::int64_t const offset = exists ? token * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
         ptx::copy_async_16(target + swizzled<HeadDim>(row, chunk), base + offset, exists);

@@ -9,6 +9,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/policy/attend_tile.hpp"
 #include "winnow/ptx/barrier.cuh"
+#include "winnow/ptx/bulk_copy.cuh"
 #include "winnow/ptx/registers.cuh"
 #include "winnow/stage/attend_work.cuh"
 #include "winnow/stage/hopper_rows.cuh"
@@ -30,8 +31,6 @@ template <int HeadDim, key_loader Loader>
 struct copying_warps {
     static constexpr int panels = HeadDim / panel_channels;
     static constexpr int warps = Loader == key_loader::boxes && panels < 2 ? 1 : 2;
-    /// On a `full` barrier: one of each warp that copies boxes, one of each thread that copies rows.
-    static constexpr int arrivals = Loader == key_loader::boxes ? warps : 32 * warps;
 };
 
 template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
@@ -43,32 +42,68 @@ WINNOW_DEVICE void init_barriers(hopper_storage<T, HeadDim, Rows>& s) {
         ptx::barrier_init(&s.task_full[i], 1);
         ptx::barrier_init(&s.task_empty[i], 4 * tile.warpgroups() + 2 * copying::warps - 1);
     }
+    ptx::barrier_init(&s.query_full, 1);
+    ptx::barrier_init(&s.query_empty, 4 * tile.warpgroups());
     for (int i = 0; i < tile.stages; ++i) {
-        ptx::barrier_init(&s.key_full[i], copying::arrivals);
-        ptx::barrier_init(&s.value_full[i], copying::arrivals);
+        ptx::barrier_init(&s.key_full[i], copying::warps);
+        ptx::barrier_init(&s.value_full[i], copying::warps);
         ptx::barrier_init(&s.key_empty[i], 4 * tile.row_warpgroups);  // one arrival a warp that reads it
         ptx::barrier_init(&s.value_empty[i], 4 * tile.row_warpgroups);
     }
     ptx::barrier_init_fence();
 }
 
-/// Draws tiles from `ticket` on until one has rows, and describes it. One thread calls; `ticket` is left at the tile.
+/// Draws the block's tasks, one thread's work. Tickets are asked for a task ahead, since an answer takes a microsecond.
 template <class T, int HeadDim, attend_rows Rows>
-WINNOW_DEVICE void draw_task(hopper_task& task, hopper_arguments<T> const& a, std::int32_t& ticket) {
-    for (; ticket < a.tiles; ticket = static_cast<std::int32_t>(gridDim.x) + atomicAdd(a.next_tile, 1)) {
-        std::int32_t const piece = a.request_tiles.quotient(ticket);
-        std::int32_t const batch = a.splits.quotient(piece);
-        attend_work const work =
-            work_of(a.attend, ticket - piece * a.request_tiles.divisor, piece - batch * a.splits.divisor, batch);
-        if (work.rows.count <= 0) continue;
-        key_walk const walk = walk_of(a.attend, work);
-        task.work = work;
-        task.walk = walk;
-        task.steps = steps_of(a.attend.schedule, walk, work.split, hopper_tile_of({HeadDim, Rows}).keys);
-        task.last = false;
-        return;
+struct task_drawer {
+    hopper_arguments<T> const& a;
+    std::int32_t ticket;
+
+    WINNOW_DEVICE explicit task_drawer(hopper_arguments<T> const& arguments)
+        : a(arguments), ticket(static_cast<std::int32_t>(blockIdx.x)) {}
+
+    WINNOW_DEVICE std::int32_t next_ticket() const {
+        return static_cast<std::int32_t>(gridDim.x) + atomicAdd(a.next_tile, 1);
     }
-    task.last = true;
+    /// Describes the next tile that has rows.
+    WINNOW_DEVICE void draw(hopper_task& task) {
+        while (ticket < a.tiles) {
+            std::int32_t const piece = a.request_tiles.quotient(ticket), batch = a.splits.quotient(piece);
+            attend_work const work =
+                work_of(a.attend, ticket - piece * a.request_tiles.divisor, piece - batch * a.splits.divisor, batch);
+            ticket = next_ticket();
+            if (work.rows.count <= 0) continue;
+            key_walk const walk = walk_of(a.attend, work);
+            task.work = work;
+            task.walk = walk;
+            task.steps = steps_of(a.attend.schedule, walk, work.split, hopper_tile_of({HeadDim, Rows}).keys);
+            task.last = false;
+            return;
+        }
+        task.last = true;
+    }
+};
+
+/// Starts copying the queries of task `t`. Rows that do not exist get those of others: they are not written. A whole warp
+/// calls.
+template <class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void copy_queries(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a, attend_work const& w,
+                                std::uint32_t t) {
+    constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
+    ptx::barrier_wait(&s.query_empty, (t & 1) ^ 1);
+    if (threadIdx.x % 32 == 0) {
+        ptx::barrier_arrive_expect(&s.query_full, tile.warpgroups() * 64 * HeadDim * sizeof(T));
+#pragma unroll 1
+        for (int i = 0; i < tile.warpgroups() * (HeadDim / panel_channels); ++i) {
+            int const group = i % tile.warpgroups(), panel = i / tile.warpgroups();
+            std::int32_t const first_row = group * hopper_query_rows % tile.rows;
+            ptx::copy_box(ptx::shared_address(s.query[group]) + panel_offset<64>(0, 8 * panel), a.queries,
+                          panel * panel_channels, w.first_head,
+                          w.request.first_row + w.rows.first + a.attend.tile_heads.quotient(first_row), w.request.outer,
+                          &s.query_full);
+        }
+    }
+    __syncwarp();
 }
 
 /// Notes for the masking warps what step `index` holds; lane l has granule l. A whole warp calls.
@@ -94,103 +129,113 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
     if (warp >= 2 * copying::warps) return;
     bool const draws = warp == 0, of_keys = warp < copying::warps;
     int const part = warp % copying::warps;
+    bool const brings_queries = a.boxes_in && warp == 2 * copying::warps - 1;
     std::uint32_t const tiles = ptx::shared_address(of_keys ? s.key[0] : s.value[0]);
     std::uint64_t* const full = of_keys ? s.key_full : s.value_full;
     std::uint64_t* const empty = of_keys ? s.key_empty : s.value_empty;
-    std::int32_t ticket = blockIdx.x;
-    auto const draw = [&](std::uint32_t index) {
-        typename storage::task_ring const at{index};
-        ptx::barrier_wait(&s.task_empty[at.stage()], at.free_parity());
-        if (lane == 0) {
-            if (index > 0) ticket = static_cast<std::int32_t>(gridDim.x) + atomicAdd(a.next_tile, 1);
-            draw_task<T, HeadDim, Rows>(s.task[at.stage()], a, ticket);
-            ptx::barrier_arrive(&s.task_full[at.stage()]);
-        }
+    // Rows are announced when the next step's slot is free: its copies have landed by then. The fence that shows them to
+    // wgmma stands here: on the other side it would hold up products that are running.
+    auto const announce = [&](std::uint32_t which) {
+        ptx::copy_async_wait_all();
+        ptx::async_proxy_fence();
         __syncwarp();
+        if (lane == 0) ptx::barrier_arrive(&full[typename storage::ring{which}.stage()]);
     };
-    if (draws) draw(0);
+    key_row_places<tile.keys / copying::warps> places;
+    task_drawer<T, HeadDim, Rows> drawer(a);
+    step_range steps{0, 0};   // of task t - 1
     std::uint32_t index = 0;  // of the step, over all tasks
     for (std::uint32_t t = 0;; ++t) {
-        typename storage::task_ring const at{t};
-        hopper_task const& task = s.task[at.stage()];
-        if (!draws) ptx::barrier_wait(&s.task_full[at.stage()], at.parity());
-        if (task.last) return;
-        if (draws) draw(t + 1);
-        // Where the next step lies is looked up while this warp waits for a free slot.
-        if constexpr (Loader == key_loader::boxes) {
-            constexpr int panels = copying::panels / copying::warps;
-            key_maps const& maps = of_keys ? a.keys : a.values;
-            granule_place next = place_of(a.attend, task.walk, task.steps.begin * granules + lane);
-#pragma unroll 1
-            for (std::int32_t step = task.steps.begin; step < task.steps.end; ++step, ++index) {
-                typename storage::ring const slot{index};
-                granule_place const now = next;
+        typename storage::task_ring const now{t}, before{t - 1};
+        hopper_task const& task = s.task[before.stage()];
+        // A task is drawn once the first steps of the one before are on their way.
+        std::int32_t const drawing_step = larger(smaller(steps.begin + tile.stages, steps.end) - 1, steps.begin);
+        std::int32_t step = steps.begin;
+        bool loaded = !brings_queries;  // the queries of task t
+        do {
+            typename storage::ring const slot{index};
+            std::uint32_t const to = tiles + slot.stage() * static_cast<std::uint32_t>(tile.keys * HeadDim * 2);
+            // Where a step lies is looked up before its slot is waited for.
+            if (step >= steps.end) {
+            } else if constexpr (Loader == key_loader::boxes) {
+                constexpr int panels = copying::panels / copying::warps;
+                granule_place const place = place_of(a.attend, task.walk, step * granules + lane);
                 ptx::barrier_wait(&empty[slot.stage()], slot.free_parity());
-                if (draws) note_step(s.step[typename storage::step_ring{index}.stage()], task.walk, now.what);
+                if (draws) note_step(s.step[typename storage::step_ring{index}.stage()], task.walk, place.what);
                 if (lane == 0) ptx::barrier_arrive_expect(&full[slot.stage()], panels * tile.keys * panel_row_bytes);
                 __syncwarp();
-                copy_step<tile.keys, panels>(tiles + slot.stage() * static_cast<std::uint32_t>(tile.keys * HeadDim * 2),
-                                             part * panels, maps, now, task.work.kv_head, &full[slot.stage()]);
-                next = place_of(a.attend, task.walk, (step + 1) * granules + lane);
-            }
-        } else {
-            constexpr int rows = tile.keys / copying::warps;
-            tensor_view<T const, 4> const& view = of_keys ? a.attend.params.keys : a.attend.params.values;
-            T const* const base = view.data + task.work.kv_head * view.stride[2];
-            key_row_offsets<rows> next;
-            next.find(a.attend, task.walk, task.steps.begin * tile.keys + part * rows, view);
-#pragma unroll 1
-            for (std::int32_t step = task.steps.begin; step < task.steps.end; ++step, ++index) {
-                typename storage::ring const slot{index};
+                copy_step<tile.keys, panels>(to, part * panels, of_keys ? a.keys : a.values, place, task.work.kv_head,
+                                             &full[slot.stage()]);
+                ++index;
+            } else {
+                constexpr int rows = tile.keys / copying::warps;
+                tensor_view<T const, 4> const& view = of_keys ? a.attend.params.keys : a.attend.params.values;
+                if (step == steps.begin) places.find(a.attend, task.walk, step * tile.keys + part * rows);
                 ptx::barrier_wait(&empty[slot.stage()], slot.free_parity());
+                if (step > steps.begin) announce(index - 1);
                 if (draws)
                     note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
                               granule_at(task.walk, step * granules + lane));
-                next.template copy<tile.keys, HeadDim>(
-                    tiles + slot.stage() * static_cast<std::uint32_t>(tile.keys * HeadDim * 2), part * rows, base);
-                ptx::barrier_arrive_on_copies(&full[slot.stage()]);
-                next.find(a.attend, task.walk, (step + 1) * tile.keys + part * rows, view);
+                auto const these = places;
+                places.find(a.attend, task.walk, (step + 1) * tile.keys + part * rows);  // on its way meanwhile
+                these.template copy<tile.keys, HeadDim>(to, part * rows, view.data + task.work.kv_head * view.stride[2],
+                                                        view);
+                ++index;
             }
-        }
+            if (draws && step == drawing_step) {
+                ptx::barrier_wait(&s.task_empty[now.stage()], now.free_parity());
+                if (lane == 0) {
+                    drawer.draw(s.task[now.stage()]);
+                    ptx::barrier_arrive(&s.task_full[now.stage()]);
+                }
+                __syncwarp();
+            } else if (step > drawing_step && !loaded) {
+                // A step later the task is drawn, and task t - 1 has taken its queries from where these go.
+                ptx::barrier_wait(&s.task_full[now.stage()], now.parity());
+                if (!s.task[now.stage()].last) copy_queries(s, a, s.task[now.stage()].work, t);
+                loaded = true;
+            }
+        } while (++step < steps.end || !loaded);
+        if (Loader == key_loader::rows && steps.begin < steps.end) announce(index - 1);
         __syncwarp();
-        if (!draws && lane == 0) ptx::barrier_arrive(&s.task_empty[at.stage()]);
+        if (!draws && lane == 0 && t > 0) ptx::barrier_arrive(&s.task_empty[before.stage()]);
+        ptx::barrier_wait(&s.task_full[now.stage()], now.parity());
+        if (s.task[now.stage()].last) return;
+        steps = s.task[now.stage()].steps;
     }
 }
 
 /// The multiplying warpgroups: all tasks, one after the other.
-template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
+template <class T, int HeadDim, attend_rows Rows>
 WINNOW_DEVICE void consume(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
     using storage = hopper_storage<T, HeadDim, Rows>;
-    using rows_type = hopper_rows<T, HeadDim, Rows, Loader>;
-    rows_type rows(s, a.attend);
+    using rows_type = hopper_rows<T, HeadDim, Rows>;
+    rows_type rows(s, a);
     std::uint32_t first = 0;  // index of the task's first step, over all tasks
-    // Each round finishes task t - 1 and works on task t, whose queries are fetched while results leave: one copy of the
-    // code for the first tile and all others, which is also what registers allow.
+    // Each round finishes task t - 1 and works on task t.
     for (std::uint32_t t = 0;; ++t) {
         typename storage::task_ring const slot{t}, last_slot{t - 1};
         ptx::barrier_wait(&s.task_full[slot.stage()], slot.parity());
         hopper_task const& task = s.task[slot.stage()];
-        auto const load = [&] {
-            if (!task.last) rows.load_queries(task.work);
-        };
-        if constexpr (!rows_type::in_turn) {
-            if constexpr (!rows_type::in_registers) rows.synchronize();  // the last scores have read the queries
-            load();
-        }
         if (t > 0) {
             bool writes = true;
-            if constexpr (rows_type::in_turn) writes = rows.exchange();
+            if constexpr (rows_type::in_turn) {
+                writes = rows.exchange();
+            } else if constexpr (!rows_type::in_registers) {
+                rows.synchronize();  // results take the queries' place, which all scores have read now
+            }
             if (writes) rows.write(s.task[last_slot.stage()].work);
             __syncwarp();
             rows.release(&s.task_empty[last_slot.stage()]);
         }
-        if constexpr (rows_type::in_turn) load();  // the exchange took the queries' place
-        if (task.last) return;
-        std::uint32_t const end = first + larger(task.steps.end - task.steps.begin, 0);
-        rows.begin(task.work);
+        if (task.last) break;
+        // The shuffle tells the compiler that the number is the same for all, and with it every descriptor.
+        std::uint32_t const end = first + __shfl_sync(~0u, larger(task.steps.end - task.steps.begin, 0), 0);
+        rows.begin(task.work, t);
         rows.attend(first, end);
         first = end;
     }
+    ptx::store_wait();  // shared memory lives as long as the block does
 }
 
 template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
@@ -207,7 +252,7 @@ __global__ void __launch_bounds__(hopper_bounds<HeadDim, Rows>::threads, 1)
         produce<T, HeadDim, Rows, Loader>(shared, a);
     } else {
         ptx::acquire_registers<tile.consumer_registers>();
-        consume<T, HeadDim, Rows, Loader>(shared, a);
+        consume<T, HeadDim, Rows>(shared, a);
     }
 #endif
 }

@@ -26,11 +26,24 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
     std::int32_t const tiles = schedule.query_tiles * plan.shape.kv_heads * schedule.head_groups;
     hopper_arguments<T> a{{},
                           {},
+                          {},
+                          {},
                           arguments,
                           region<std::int32_t>(scratch, plan.next_tile),
                           tiles * schedule.splits * plan.shape.batch,
                           fast_divider(tiles),
-                          fast_divider(schedule.splits)};
+                          fast_divider(schedule.splits),
+                          tile.query == query_place::registers && hopper_query_rows % schedule.tile_heads == 0 &&
+                              bulk_addressable(arguments.params.queries),
+                          hopper_output_rows % schedule.tile_heads == 0 && bulk_addressable(arguments.params.output)};
+    if (a.boxes_in) {
+        auto s = make_row_map(a.queries, arguments.params.queries, schedule.tile_heads, hopper_query_rows);
+        if (!s) return s;
+    }
+    if (a.boxes_out) {
+        auto s = make_row_map(a.output, arguments.params.output, schedule.tile_heads, hopper_output_rows);
+        if (!s) return s;
+    }
     if constexpr (Loader == key_loader::boxes) {
         if (auto s = make_key_maps(a.keys, arguments.params.keys, tile.keys); !s) return s;
         if (auto s = make_key_maps(a.values, arguments.params.values, tile.keys); !s) return s;
@@ -76,6 +89,9 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         schedule,
         shape,
         fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
+        fast_divider(schedule.tile_heads),
+        fast_divider(schedule.head_groups),
+        fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
         slots,
         region<float>(scratch, plan.partial_output),
         region<float>(scratch, plan.partial_lse)};

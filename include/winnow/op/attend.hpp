@@ -79,9 +79,9 @@ constexpr status check(attend_params<T> const& p) {
     return listed ? check_selection(p.selection, p.shape()) : status{};
 }
 
-/// True if TMA can address a tensor of keys or values: strides that are positive, and below 2^40 bytes.
+/// True if TMA can address a tensor [outer, token, head, channel]: strides that are positive, and below 2^40 bytes.
 template <class T>
-constexpr bool bulk_addressable(tensor_view<T const, 4> const& view) {
+constexpr bool bulk_addressable(tensor_view<T, 4> const& view) {
     for (int axis = 0; axis < 3; ++axis) {
         std::int64_t const stride = view.stride[axis];
         if (view.extent[axis] > 1 && (stride <= 0 || stride >= (std::int64_t{1} << 40) / std::int64_t{sizeof(T)}))

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/device_query.cuh"
 #include "winnow/core/dtype.hpp"
@@ -30,35 +31,50 @@ inline auto tensor_map_encoder() {
     return function;
 }
 
-/// Map of a tensor [outer, token, kv_head, channel] whose boxes are 64 channels of `tokens` tokens of one head. Strides
-/// as check_bulk_strides wants them.
+/// Map of a tensor [outer, token, head, channel] with axes from the fastest on: channels, then `axes`. Boxes hold 64
+/// channels and `second`, `third` entries along the next two axes. Strides as bulk_addressable wants them.
 template <class T>
-status make_key_map(CUtensorMap& map, tensor_view<T const, 4> const& view, std::int32_t tokens) {
+status make_map(CUtensorMap& map, tensor_view<T, 4> const& view, int const (&axes)[3], std::int32_t second,
+                std::int32_t third) {
+    using element = std::remove_const_t<T>;
     auto const encode = tensor_map_encoder();
     if (encode == nullptr)
         return fail(errc::unsupported, "cuTensorMapEncodeTiled", "the driver must have it (CUDA 12)", 0);
-    // Axes from the fastest on, the tensor's strides between them; axes of one element may have any stride.
-    int const axes[] = {1, 2, 0};
     cuuint64_t extents[4] = {static_cast<cuuint64_t>(view.extent[3])}, strides[3] = {};
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; ++i) {  // the stride of an axis with one entry may be anything
         extents[i + 1] = static_cast<cuuint64_t>(larger<std::int64_t>(view.extent[axes[i]], 1));
         strides[i] = view.extent[axes[i]] > 1 ? static_cast<cuuint64_t>(view.stride[axes[i]]) * sizeof(T) : 16;
     }
-    cuuint32_t const box[] = {panel_channels, static_cast<cuuint32_t>(tokens), 1, 1}, every[] = {1, 1, 1, 1};
-    auto const type = dtype_of<T> == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    auto const result =
-        encode(&map, type, 4, const_cast<T*>(view.data), extents, strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
-               CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    cuuint32_t const box[] = {panel_channels, static_cast<cuuint32_t>(second), static_cast<cuuint32_t>(third), 1};
+    cuuint32_t const every[] = {1, 1, 1, 1};
+    auto const type =
+        dtype_of<element> == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    auto const result = encode(&map, type, 4, const_cast<element*>(view.data), extents, strides, box, every,
+                               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS)
         return fail(errc::cuda_error, "cuTensorMapEncodeTiled", "must succeed", static_cast<std::int64_t>(result));
     return {};
+}
+
+/// Boxes of `tokens` tokens of one KV head.
+template <class T>
+status make_key_map(CUtensorMap& map, tensor_view<T const, 4> const& view, std::int32_t tokens) {
+    return make_map(map, view, {1, 2, 0}, tokens, 1);
+}
+
+/// Boxes of `rows` output rows as a tile has them: tokens, and in each `heads` heads.
+template <class T>
+status make_row_map(CUtensorMap& map, tensor_view<T, 4> const& view, std::int32_t heads, std::int32_t rows) {
+    return make_map(map, view, {2, 1, 0}, heads, rows / heads);
 }
 
 /// All boxes that a kernel with steps of `step_keys` keys copies.
 template <class T>
 status make_key_maps(key_maps& maps, tensor_view<T const, 4> const& view, std::int32_t step_keys) {
     if (auto s = make_key_map(maps.step, view, step_keys); !s) return s;
-    if (auto s = make_key_map(maps.granule, view, granule_keys); !s) return s;
+    for (int i = 0; i < run_sizes; ++i)
+        if (auto s = make_key_map(maps.run[i], view, granule_keys << i); !s) return s;
     return make_key_map(maps.row, view, 1);
 }
 

@@ -21,6 +21,24 @@ WINNOW_DEVICE void copy_box(std::uint32_t shared, CUtensorMap const& map, std::i
                  : "memory");
 }
 
+/// The other way: from `shared` to the tensor; what lies outside it is not written. Ordinary stores to `shared` need an
+/// async_proxy_fence before.
+WINNOW_DEVICE void store_box(CUtensorMap const& map, std::int32_t x, std::int32_t y, std::int32_t z, std::int32_t w,
+                             std::uint32_t shared) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map),
+                 "r"(x), "r"(y), "r"(z), "r"(w), "r"(shared)
+                 : "memory");
+}
+
+/// Closes the group of stores issued so far by this thread.
+WINNOW_DEVICE void store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+/// Waits until this thread's stores have read shared memory.
+WINNOW_DEVICE void store_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
+/// Waits until this thread's stores are done.
+WINNOW_DEVICE void store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
 /// Fetches a tensor map into the cache that copies read it from.
 WINNOW_DEVICE void prefetch_map(CUtensorMap const& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

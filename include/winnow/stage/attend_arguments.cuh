@@ -20,9 +20,12 @@ struct attend_arguments {
     attend_schedule schedule;
     batch_shape shape;
     fast_divider page_size;
-    slot_index slots;       ///< decode over a stage cache: rows without a slot see nothing
-    float* partial_output;  ///< fp32 [batch, row, head, split, channel], only with splits
-    float* partial_lse;     ///< fp32 base 2 [batch, row, head, split]
+    fast_divider tile_heads;     ///< of the schedule
+    fast_divider head_groups;    ///< of the schedule
+    fast_divider kv_head_tiles;  ///< tiles that read one KV head
+    slot_index slots;            ///< decode over a stage cache: rows without a slot see nothing
+    float* partial_output;       ///< fp32 [batch, row, head, split, channel], only with splits
+    float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
 };
 
 }  // namespace winnow

@@ -32,9 +32,9 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     attend_schedule const& s = a.schedule;
     // One KV head after the other, so that its keys stay in L2; within one, late tiles first, since under a causal mask
     // they see the most keys.
-    std::int32_t const per_kv_head = s.query_tiles * s.head_groups;
-    std::int32_t const kv_head = tile / per_kv_head, inside = tile % per_kv_head;
-    std::int32_t const index = s.query_tiles - 1 - inside / s.head_groups;
+    std::int32_t const kv_head = a.kv_head_tiles.quotient(tile);
+    std::int32_t const inside = tile - kv_head * a.kv_head_tiles.divisor;
+    std::int32_t const later = a.head_groups.quotient(inside), index = s.query_tiles - 1 - later;
     attend_work w;
     w.batch = batch;
     w.split = split;
@@ -42,7 +42,7 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     if (a.slots.padded(w.batch)) w.request.keys = 0;
     w.rows = rows_of_tile(index, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
     w.kv_head = kv_head;
-    std::int32_t const in_group = (inside % s.head_groups) * s.tile_heads;
+    std::int32_t const in_group = (inside - later * s.head_groups) * s.tile_heads;
     w.first_head = w.kv_head * a.shape.group() + in_group;
     w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
     return w;
@@ -111,7 +111,7 @@ WINNOW_HOST_DEVICE constexpr step_range steps_of(attend_schedule const& schedule
 /// Position that row `row` of a tile looks from; below 0 if there is no such row.
 template <class T>
 WINNOW_DEVICE std::int32_t looking_of(attend_arguments<T> const& a, attend_work const& w, std::int32_t row) {
-    std::int32_t const token = row / a.schedule.tile_heads, head = row % a.schedule.tile_heads;
+    std::int32_t const token = a.tile_heads.quotient(row), head = row - token * a.schedule.tile_heads;
     if (token >= w.rows.count || head >= w.heads) return -1;
     return looking_position(a.params.mask.kind, w.request.first_position + w.rows.first + token, w.request.keys);
 }
@@ -159,8 +159,8 @@ struct attend_row_writer {
 
     /// False for rows that do not exist.
     WINNOW_DEVICE bool select(int row) {
-        token = row / a.schedule.tile_heads;
-        head = row % a.schedule.tile_heads;
+        token = a.tile_heads.quotient(row);
+        head = row - token * a.schedule.tile_heads;
         return token < w.rows.count && head < w.heads;
     }
     WINNOW_DEVICE std::int64_t partial_index() const {
@@ -182,11 +182,11 @@ struct attend_row_writer {
         }
     }
     /// Eight finished channels from `channel` on, rounded and packed. Only without splits.
-    WINNOW_DEVICE void chunk(int channel, std::uint32_t const (&packed)[4]) const {
+    WINNOW_DEVICE void chunk(int channel, uint4 packed) const {
         tensor_view<T, 4> const& o = a.params.output;
         T* const at =
             o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
-        *reinterpret_cast<uint4*>(at + channel) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+        *reinterpret_cast<uint4*>(at + channel) = packed;
     }
     /// `lse` in base 2.
     WINNOW_DEVICE void log_sum_exp(float lse) const {

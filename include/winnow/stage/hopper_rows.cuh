@@ -10,6 +10,7 @@
 #include "winnow/policy/attend_tile.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/barrier.cuh"
+#include "winnow/ptx/bulk_copy.cuh"
 #include "winnow/ptx/convert.cuh"
 #include "winnow/ptx/matrix_move.cuh"
 #include "winnow/ptx/registers.cuh"
@@ -20,25 +21,9 @@
 
 namespace winnow {
 
-/// Swaps words between the four lanes that hold a row: lane q gives word j to lane j and gets lane j's word q.
-WINNOW_DEVICE void transpose_quad(std::uint32_t (&w)[4]) {
-    int const lane = threadIdx.x % 32;
-    bool const odd = lane & 1, high = lane & 2;
-    WINNOW_UNROLL
-    for (int j = 0; j < 4; j += 2) {
-        std::uint32_t const got = __shfl_xor_sync(~0u, odd ? w[j] : w[j + 1], 1);
-        (odd ? w[j] : w[j + 1]) = got;
-    }
-    WINNOW_UNROLL
-    for (int j = 0; j < 2; ++j) {
-        std::uint32_t const got = __shfl_xor_sync(~0u, high ? w[j] : w[j + 2], 2);
-        (high ? w[j] : w[j + 2]) = got;
-    }
-}
-
 /// A thread's share of the rows. Thread 128 + t of the block is thread t % 128 of warpgroup t / 128. Warpgroups that take
 /// keys in turn (medium tiles) hold the same rows.
-template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
+template <class T, int HeadDim, attend_rows Rows>
 struct hopper_rows {
     using storage = hopper_storage<T, HeadDim, Rows>;
     using ring = typename storage::ring;
@@ -51,6 +36,7 @@ struct hopper_rows {
     static constexpr std::uint32_t stage_step = tile.keys * HeadDim * 2 / 16;  ///< of a descriptor
 
     storage& s;
+    hopper_arguments<T> const& arguments;
     attend_arguments<T> const& a;
     int group;                            ///< warpgroup
     float c;                              ///< scale * log2(e) of what softmax sees
@@ -60,8 +46,8 @@ struct hopper_rows {
     float score[score_tiles][4], output[parts][part_tiles][4];
     std::uint32_t probability[key_steps][4], query[in_registers ? channel_steps : 1][4];
 
-    WINNOW_DEVICE hopper_rows(storage& shared, attend_arguments<T> const& arguments)
-        : s(shared), a(arguments), group(__shfl_sync(~0u, threadIdx.x / 128, 0) - 1),
+    WINNOW_DEVICE hopper_rows(storage& shared, hopper_arguments<T> const& all)
+        : s(shared), arguments(all), a(all.attend), group(__shfl_sync(~0u, threadIdx.x / 128, 0) - 1),
           c(a.params.soft_cap > 0.0f ? log2_e : a.params.scale * log2_e),
           queries(row_descriptor(ptx::shared_address(s.query[group]))),
           keys(row_descriptor(ptx::shared_address(s.key[0]))),
@@ -75,32 +61,39 @@ struct hopper_rows {
         int first_row = 16 * (in_turn ? warp : thread / 32);  ///< of the warp, in the tile
     };
 
-    /// Starts copying a task's queries. Each warp brings its own 16 rows, so that nobody else has to be waited for.
+    /// Copies a task's queries where they do not come by TMA, each warp its own 16 rows. Rows that do not exist become
+    /// zeros.
     WINNOW_DEVICE void load_queries(attend_work const& w) {
         place const me;
+        if constexpr (!in_registers) ready_results();
         constexpr int chunks = HeadDim / 8;
-        std::uint32_t const query_tile = ptx::shared_address(s.query[me.thread / 128]);
+        std::uint32_t const target = ptx::shared_address(s.query[me.thread / 128]);
         tensor_view<T const, 4> const& q = a.params.queries;
         T const* const base = q.data + q.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
-#pragma unroll 1
+#pragma unroll 2
         for (int i = me.lane; i < 16 * chunks; i += 32) {
-            int const row = i / chunks, chunk = i % chunks, at = me.first_row + row;
-            int const token = at / a.schedule.tile_heads, head = at % a.schedule.tile_heads;
+            int const row = i / chunks, chunk = i % chunks, in_tile = me.first_row + row;
+            int const token = a.tile_heads.quotient(in_tile), head = in_tile - token * a.schedule.tile_heads;
             bool const exists = token < w.rows.count && head < w.heads;
             std::int64_t const offset = exists ? token * q.stride[1] + head * q.stride[2] + chunk * 8 : 0;
-            ptx::copy_async_16(query_tile + panel_offset<64>(16 * me.warp + row, chunk), base + offset, exists);
+            ptx::copy_async_16(target + panel_offset<64>(16 * me.warp + row, chunk), base + offset, exists);
         }
+        ptx::copy_async_wait_all();
+        __syncwarp();
     }
 
-    /// Begins a task: notes what each row sees, and takes the queries once they are there.
-    WINNOW_DEVICE void begin(attend_work const& w) {
+    /// Begins task `t`: notes what each row sees, and takes the queries once they are there.
+    WINNOW_DEVICE void begin(attend_work const& w, std::uint32_t t) {
         place const me;
         if (me.lane < 16)
             s.limits[0][me.thread / 32 * 16 + me.lane] =
                 limits_of(looking_of(a, w, me.first_row + me.lane), w.request.keys, a.params.window);
-        ptx::copy_async_wait_all();
-        __syncwarp();
         if constexpr (in_registers) {
+            if (arguments.boxes_in) {
+                ptx::barrier_wait(&s.query_full, t & 1);
+            } else {
+                load_queries(w);
+            }
             std::uint32_t const query_tile = ptx::shared_address(s.query[me.thread / 128]);
             WINNOW_UNROLL
             for (int k = 0; k < channel_steps; ++k)
@@ -108,7 +101,9 @@ struct hopper_rows {
                                    query_tile + panel_offset<64>(16 * me.warp + me.lane % 16, 2 * k + me.lane / 16));
             ptx::pin(query);
             __syncwarp();
+            release(&s.query_empty);
         } else {
+            load_queries(w);
             ptx::async_proxy_fence();
             synchronize();
         }
@@ -121,11 +116,6 @@ struct hopper_rows {
         pin_output();
     }
 
-    /// Waits for a step's keys or values. What cp.async wrote becomes visible to wgmma only through a fence.
-    WINNOW_DEVICE static void wait_full(std::uint64_t* barrier, std::uint32_t parity) {
-        ptx::barrier_wait(barrier, parity);
-        if constexpr (Loader == key_loader::rows) ptx::async_proxy_fence();
-    }
     /// All threads of this warpgroup.
     WINNOW_DEVICE void synchronize() {
         ptx::named_barrier_wait(static_cast<int>(hopper_barrier::warpgroup) + group, 128);
@@ -165,7 +155,7 @@ struct hopper_rows {
         hopper_step<tile.keys> const& step = s.step[typename storage::step_ring{index}.stage()];
         attend_params<T> const& p = a.params;
         if (p.soft_cap > 0.0f) {
-            float const inverse_cap = 1.0f / p.soft_cap;
+            float const inverse_cap = __fdividef(1.0f, p.soft_cap);  // `/` would be a call
             WINNOW_UNROLL
             for (int n = 0; n < score_tiles; ++n) WINNOW_UNROLL
             for (int e = 0; e < 4; ++e) score[n][e] = soft_capped(score[n][e], p.scale, p.soft_cap, inverse_cap);
@@ -195,7 +185,7 @@ struct hopper_rows {
     WINNOW_DEVICE void attend(std::uint32_t first, std::uint32_t end) {
         ring at{first + (in_turn ? group : 0)};
         if (at.index >= end) return;
-        wait_full(&s.key_full[at.stage()], at.parity());
+        ptx::barrier_wait(&s.key_full[at.stage()], at.parity());
         ptx::wgmma_fence();
         start_scores(at);
         ptx::wgmma_wait<0>();
@@ -207,10 +197,10 @@ struct hopper_rows {
         while (at.index + tile.key_warpgroups < end) {
             ring const before = at;
             at.index += tile.key_warpgroups;
-            wait_full(&s.key_full[at.stage()], at.parity());
+            ptx::barrier_wait(&s.key_full[at.stage()], at.parity());
             ptx::wgmma_fence();
             start_scores(at);
-            wait_full(&s.value_full[before.stage()], before.parity());
+            ptx::barrier_wait(&s.value_full[before.stage()], before.parity());
             ptx::wgmma_fence();  // the wait in between ends the batch for ptxas (C7519)
             start_output(before);
             ptx::wgmma_wait<1>();
@@ -225,7 +215,7 @@ struct hopper_rows {
             for (int part = 0; part < parts; ++part) rescale_rows(output[part], rescale);
             pin_output();
         }
-        wait_full(&s.value_full[at.stage()], at.parity());
+        ptx::barrier_wait(&s.value_full[at.stage()], at.parity());
         ptx::wgmma_fence();
         start_output(at);
         ptx::wgmma_wait<0>();
@@ -235,16 +225,17 @@ struct hopper_rows {
 
     /// Register e of channel tile d, of all threads side by side, where warpgroups that took turns meet.
     WINNOW_DEVICE float& exchanged(int part, int d, int e, int thread) {
-        return reinterpret_cast<float*>(s.query[0])[((part * part_tiles + d) * 4 + e) * 128 + thread % 128];
+        return reinterpret_cast<float*>(s.results())[((part * part_tiles + d) * 4 + e) * 128 + thread % 128];
     }
     /// Maximum and sum of one of the second warpgroup's rows, in the place of its limits, which it needs no more.
     WINNOW_DEVICE float2& statistics(int row) { return *reinterpret_cast<float2*>(&s.limits[1][row]); }
-    /// Adds the second warpgroup's results to the first's; they travel where the queries were. True for the first.
+    /// Adds the second warpgroup's results to the first's. True for the first.
     WINNOW_DEVICE bool exchange() {
         place const me;
         constexpr int barrier = static_cast<int>(hopper_barrier::exchange), threads = 128 * tile.warpgroups();
         int const thread = me.thread % 128, first_row = me.first_row + me.lane / 4;
         bool const first_of_row = me.lane % 4 == 0;
+        ready_results();
         ptx::named_barrier_wait(barrier, threads);
         if (group == 1) {
             WINNOW_UNROLL
@@ -280,36 +271,73 @@ struct hopper_rows {
         return group == 0;
     }
 
-    /// Writes output and lse of a task.
+    /// Waits until this warp's last rows have left s.results().
+    WINNOW_DEVICE static void ready_results() {
+        if (threadIdx.x % 32 == 0) ptx::store_wait_read();
+        __syncwarp();
+    }
+
+    /// Writes output and lse of a task. Rows go through shared memory, so that each leaves in whole 16-byte pieces; a warp
+    /// sees to its own 16.
     WINNOW_DEVICE void write(attend_work const& w) {
         place const me;
         attend_row_writer<T> writer{a, w};
+        bool const split = a.schedule.splits > 1;
+        float inverse[2];
         WINNOW_UNROLL
         for (int h = 0; h < 2; ++h) {
-            float const total = row_sum(sum[h]), inverse = total == 0.0f ? 0.0f : 1.0f / total;
-            bool const exists = writer.select(me.first_row + me.lane / 4 + 8 * h);
-            WINNOW_UNROLL
-            for (int part = 0; part < parts; ++part) WINNOW_UNROLL
-            for (int d = 0; d < part_tiles; d += 4) {
-                int const channel = (part * part_tiles + d) * 8;
-                float(&o)[part_tiles][4] = output[part];
-                if (a.schedule.splits > 1) {
-                    WINNOW_UNROLL
-                    for (int j = 0; j < 4; ++j)
-                        if (exists)
-                            writer.channels(channel + 8 * j + 2 * (me.lane % 4), o[d + j][2 * h] * inverse,
-                                            o[d + j][2 * h + 1] * inverse);
-                } else {
-                    std::uint32_t packed[4];
-                    WINNOW_UNROLL
-                    for (int j = 0; j < 4; ++j)
-                        packed[j] = ptx::pack<T>(o[d + j][2 * h] * inverse, o[d + j][2 * h + 1] * inverse);
-                    transpose_quad(packed);
-                    if (exists) writer.chunk(channel + 8 * (me.lane % 4), packed);
-                }
+            float const total = row_sum(sum[h]);
+            inverse[h] = total == 0.0f ? 0.0f : 1.0f / total;
+            if (!writer.select(me.first_row + me.lane / 4 + 8 * h)) continue;
+            if (split) {
+                WINNOW_UNROLL
+                for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+                for (int d = 0; d < part_tiles; ++d)
+                    writer.channels(8 * (part * part_tiles + d) + 2 * (me.lane % 4),
+                                    output[part][d][2 * h] * inverse[h], output[part][d][2 * h + 1] * inverse[h]);
             }
-            if (exists && me.lane % 4 == 0)
+            if (me.lane % 4 == 0)
                 writer.log_sum_exp(total == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(total));
+        }
+        if (split) return;
+        ready_results();
+        std::uint32_t const tile_address =
+            ptx::shared_address(s.results()) + me.thread / 128 * static_cast<std::uint32_t>(64 * HeadDim * sizeof(T));
+        WINNOW_UNROLL
+        for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+        for (int d = 0; d < part_tiles; d += 2) {  // 16 channels
+            float(&o)[part_tiles][4] = output[part];
+            std::uint32_t packed[4];
+            WINNOW_UNROLL
+            for (int j = 0; j < 4; ++j)
+                packed[j] = ptx::pack<T>(o[d + j / 2][j % 2 * 2] * inverse[j % 2],
+                                         o[d + j / 2][j % 2 * 2 + 1] * inverse[j % 2]);
+            ptx::store_matrices(tile_address +
+                                    panel_offset<64>(16 * me.warp + me.lane % 16, part * part_tiles + d + me.lane / 16),
+                                packed);
+        }
+        // A warp whose 16 rows all exist sends them off as boxes and goes on.
+        if (arguments.boxes_out && w.heads == a.schedule.tile_heads &&
+            me.first_row + hopper_output_rows <= w.rows.count * a.schedule.tile_heads) {
+            ptx::async_proxy_fence();
+            __syncwarp();
+            if (me.lane == 0) {
+                std::int32_t const token = w.request.first_row + w.rows.first + a.tile_heads.quotient(me.first_row);
+#pragma unroll 1
+                for (int panel = 0; panel < HeadDim / panel_channels; ++panel)
+                    ptx::store_box(arguments.output, panel * panel_channels, w.first_head, token, w.request.outer,
+                                   tile_address + panel_offset<64>(16 * me.warp, 8 * panel));
+                ptx::store_commit();
+            }
+            return;
+        }
+        __syncwarp();
+        constexpr int chunks = HeadDim / 8;
+#pragma unroll 4
+        for (int i = me.lane; i < 16 * chunks; i += 32) {
+            int const row = i / chunks, chunk = i % chunks;
+            uint4 const packed = ptx::load_shared(tile_address + panel_offset<64>(16 * me.warp + row, chunk));
+            if (writer.select(me.first_row + row)) writer.chunk(8 * chunk, packed);
         }
     }
 };

@@ -20,12 +20,19 @@ template <class T>
 struct hopper_arguments {
     key_maps keys;
     key_maps values;
+    CUtensorMap queries;  ///< boxes of 64 channels of a warpgroup's 64 rows, if `boxes_in`
+    CUtensorMap output;   ///< boxes of 64 channels of a warp's 16 rows, if `boxes_out`
     attend_arguments<T> attend;
     std::int32_t* next_tile;     ///< 0 at launch; blocks draw their tiles from it
     std::int32_t tiles;          ///< of all requests and splits
     fast_divider request_tiles;  ///< tiles of one request's split
     fast_divider splits;
+    bool boxes_in;   ///< queries come by TMA
+    bool boxes_out;  ///< finished rows leave by TMA, where all 16 exist
 };
+
+/// Rows of a box of queries, and of one of finished rows.
+inline constexpr std::int32_t hopper_query_rows = 64, hopper_output_rows = 16;
 
 /// A tile to compute. Tiles are handed round in a ring: one warp draws them, all others read them.
 struct hopper_task {
@@ -42,22 +49,46 @@ struct hopper_step {
     std::int32_t masked;
 };
 
+/// Where rows wait on their way out; nothing where the queries' place serves (head_dim 256, whose tiles fill the memory).
+template <class T, int Elements>
+struct hopper_output {
+    alignas(1024) T output[Elements];
+};
+template <class T>
+struct hopper_output<T, 0> {};
+
+/// Elements of it: every warpgroup's rows.
+WINNOW_HOST_DEVICE constexpr int output_elements(attend_problem p) {
+    hopper_tile const tile = hopper_tile_of(p);
+    return tile.query == query_place::shared ? 0 : tile.warpgroups() * 64 * p.head_dim;
+}
+
 /// Shared memory of one block. `full` barriers end a phase when a slot holds its item, `empty` ones when it is free.
 template <class T, int HeadDim, attend_rows Rows>
-struct hopper_storage {
+struct hopper_storage : hopper_output<T, output_elements({HeadDim, Rows})> {
     static constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
     static constexpr int tasks = 4;  ///< a tile is drawn while the one before is worked on: never waited for
     static constexpr int steps = 2 * tile.stages;  ///< masking may still read a step whose keys are gone
 
-    alignas(1024) T query[tile.warpgroups()][64 * HeadDim];  ///< later: a warpgroup's output on its way to the other
+    alignas(1024) T query[tile.warpgroups()][64 * HeadDim];
     alignas(1024) T key[tile.stages][tile.keys * HeadDim];
     alignas(1024) T value[tile.stages][tile.keys * HeadDim];
     hopper_task task[tasks];
     hopper_step<tile.keys> step[steps];
     row_limits limits[tile.warpgroups()][64];  ///< the second warpgroup's later: see hopper_rows::exchange
     std::uint64_t task_full[tasks], task_empty[tasks];
+    std::uint64_t query_full, query_empty;  ///< where queries come by TMA
     std::uint64_t key_full[tile.stages], key_empty[tile.stages];
     std::uint64_t value_full[tile.stages], value_empty[tile.stages];
+
+    /// Room for the fp32 results of 64 rows, or for both warpgroups' finished rows; queries are not touched meanwhile.
+    WINNOW_DEVICE T* results() {
+        if constexpr (tile.query == query_place::shared) {
+            return query[0];
+        } else {
+            return this->output;
+        }
+    }
 
     using ring = ring_position<tile.stages>;
     using task_ring = ring_position<tasks>;

@@ -16,11 +16,14 @@
 
 namespace winnow {
 
-/// Maps of one tensor [outer, token, kv_head, channel] by box: 64 channels of one head, and as many tokens as a step has,
-/// a granule, or one.
+/// Runs of 1, 2, 4 and 8 granules have a box of their own.
+inline constexpr int run_sizes = 4;
+
+/// Maps of one tensor [outer, token, kv_head, channel] by box: 64 channels of one head, and as many tokens as a step, a run
+/// of granules, or one.
 struct key_maps {
     CUtensorMap step;
-    CUtensorMap granule;
+    CUtensorMap run[run_sizes];
     CUtensorMap row;
 };
 
@@ -51,7 +54,32 @@ WINNOW_DEVICE granule_place place_of(attend_arguments<T> const& a, key_walk cons
     return g;
 }
 
-/// Copies panels [FirstPanel, FirstPanel + Panels) of a step of `Keys` keys to `tile`. Lane l has granule l; a whole warp
+/// Largest run, as log2 of its granules, that starts at this lane's granule: neighbours in memory that are seen whole.
+/// Runs start at multiples of their size. -1: this lane's granule belongs to a run of an earlier lane.
+template <int Granules>
+WINNOW_DEVICE int run_of(granule_place const& g, bool whole) {
+    int const lane = threadIdx.x % 32;
+    bool head = true, joined = whole && lane < Granules;  // head of a run; the run at this level is unbroken
+    int log = 0;
+    WINNOW_UNROLL
+    for (int level = 1; level < run_sizes; ++level) {
+        int const half = 1 << (level - 1);
+        // The upper half must be a run itself and follow this one.
+        bool const other = __shfl_down_sync(~0u, joined, half);
+        std::int32_t const outer = __shfl_down_sync(~0u, g.where.outer, half);
+        std::int32_t const token = __shfl_down_sync(~0u, g.where.token, half);
+        bool const starts = lane % (2 * half) == 0;
+        bool const grows =
+            starts && joined && other && outer == g.where.outer && token == g.where.token + half * granule_keys;
+        bool const taken = __shfl_up_sync(~0u, grows, half) && lane % (2 * half) == half;
+        if (taken) head = false;
+        if (grows) log = level;
+        joined = grows;
+    }
+    return head ? log : -1;
+}
+
+/// Copies panels [first_panel, first_panel + Panels) of a step of `Keys` keys to `tile`. Lane l has granule l; a whole warp
 /// calls. The bytes that arrive on `full` are Panels * Keys * panel_row_bytes whatever the granules are.
 template <int Keys, int Panels>
 WINNOW_DEVICE void copy_step(std::uint32_t tile, int first_panel, key_maps const& maps, granule_place const& g,
@@ -72,14 +100,15 @@ WINNOW_DEVICE void copy_step(std::uint32_t tile, int first_panel, key_maps const
         }
         return;
     }
-    if (lane >= granules) return;
+    int const run = run_of<granules>(g, whole);
+    if (lane >= granules || run < 0) return;
     std::uint32_t const mine = start + lane * granule_keys * panel_row_bytes;
     bool const hidden = g.seen_begin >= g.seen_end;
     if (whole || hidden) {
         std::int32_t const head = hidden ? no_head : kv_head;
 #pragma unroll 1
         for (int p = 0; p < Panels; ++p)
-            ptx::copy_box(mine + p * Keys * panel_row_bytes, maps.granule, (first_panel + p) * panel_channels,
+            ptx::copy_box(mine + p * Keys * panel_row_bytes, maps.run[run], (first_panel + p) * panel_channels,
                           g.where.token, head, g.where.outer, full);
     } else {
 #pragma unroll 1

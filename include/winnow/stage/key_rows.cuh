@@ -12,36 +12,31 @@
 
 namespace winnow {
 
-/// Offset of key `index` of the walk in `view`, one of its tensors, without the head's; no_row for keys that no row of the
-/// tile sees.
-template <class T>
-WINNOW_DEVICE std::int64_t row_offset_of(attend_arguments<T> const& a, key_walk const& walk, std::int32_t index,
-                                         tensor_view<T const, 4> const& view) {
-    granule const g = granule_at(walk, index / granule_keys);
-    std::int32_t const position = g.first + index % granule_keys;
-    if (g.first < 0 || !seen_keys(walk, g.part).contains(position)) return no_row;
-    token_location const at = location_of(a, walk, position);
-    return at.outer < 0 ? no_row : at.outer * view.stride[0] + at.token * view.stride[1];
-}
-
-/// A warp's share of a step: `Rows` rows of `HeadDim` channels; lane l knows the offsets of rows l, l + 32, ....
+/// A warp's share of a step: `Rows` rows; lane l knows where rows l, l + 32, ... lie.
 template <int Rows>
-struct key_row_offsets {
+struct key_row_places {
     static constexpr int each = (Rows + 31) / 32;
-    std::int64_t offset[each];
+    token_location where[each];  ///< token < 0: no row of the tile sees this key. Page ids as they were read
 
     /// Rows from `first` on, counted over the whole walk.
     template <class T>
-    WINNOW_DEVICE void find(attend_arguments<T> const& a, key_walk const& walk, std::int32_t first,
-                            tensor_view<T const, 4> const& view) {
+    WINNOW_DEVICE void find(attend_arguments<T> const& a, key_walk const& walk, std::int32_t first) {
         WINNOW_UNROLL
-        for (int i = 0; i < each; ++i)
-            offset[i] = row_offset_of(a, walk, first + 32 * i + static_cast<int>(threadIdx.x % 32), view);
+        for (int i = 0; i < each; ++i) {
+            std::int32_t const index = first + 32 * i + static_cast<int>(threadIdx.x % 32);
+            granule const g = granule_at(walk, index / granule_keys);
+            std::int32_t const position = g.first + index % granule_keys;
+            where[i] = {0, -1};
+            if (g.first < 0 || !seen_keys(walk, g.part).contains(position)) continue;
+            where[i] = walk.linear ? token_location{walk.base.outer, walk.base.token + position}
+                                   : locate_unchecked(a.params.kv, a.page_size, walk.request, position);
+        }
     }
 
-    /// Starts copying to rows `first_row` and on of a tile of `TileRows` rows.
+    /// Starts copying to rows `first_row` and on of a tile of `TileRows` rows; `base` is the KV head's.
     template <int TileRows, int HeadDim, class T>
-    WINNOW_DEVICE void copy(std::uint32_t tile, int first_row, T const* base) const {
+    WINNOW_DEVICE void copy(std::uint32_t tile, int first_row, T const* base,
+                            tensor_view<T const, 4> const& view) const {
         constexpr int chunks = HeadDim / 8, rows_at_once = 32 / chunks;
         int const lane = threadIdx.x % 32, chunk = lane % chunks, part = lane / chunks;
         WINNOW_UNROLL
@@ -49,10 +44,12 @@ struct key_row_offsets {
 #pragma unroll 2
             for (int j = 0; j < smaller(Rows - 32 * i, 32) / rows_at_once; ++j) {
                 int const row = j * rows_at_once + part;
-                std::int64_t const from = __shfl_sync(~0u, offset[i], row);
-                bool const seen = from != no_row;
+                std::int32_t const outer = __shfl_sync(~0u, where[i].outer, row);
+                std::int32_t const token = __shfl_sync(~0u, where[i].token, row);
+                bool const seen = token >= 0 && outer >= 0 && outer < view.extent[0];  // a bad page reads as zeros
+                std::int64_t const from = seen ? outer * view.stride[0] + token * view.stride[1] : 0;
                 ptx::copy_async_16(tile + panel_offset<TileRows>(first_row + 32 * i + row, chunk),
-                                   base + (seen ? from : 0) + chunk * 8, seen);
+                                   base + from + chunk * 8, seen);
             }
         }
     }
