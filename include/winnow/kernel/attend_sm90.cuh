@@ -44,10 +44,12 @@ WINNOW_DEVICE void init_barriers(hopper_storage<T, HeadDim, Rows>& s) {
     }
     ptx::barrier_init(&s.query_full, 1);
     ptx::barrier_init(&s.query_empty, 4 * tile.warpgroups());
-    for (int i = 0; i < tile.stages; ++i) {
+    for (int i = 0; i < tile.key_stages; ++i) {
         ptx::barrier_init(&s.key_full[i], copying::warps);
-        ptx::barrier_init(&s.value_full[i], copying::warps);
         ptx::barrier_init(&s.key_empty[i], 4 * tile.row_warpgroups);  // one arrival a warp that reads it
+    }
+    for (int i = 0; i < tile.value_stages; ++i) {
+        ptx::barrier_init(&s.value_full[i], copying::warps);
         ptx::barrier_init(&s.value_empty[i], 4 * tile.row_warpgroups);
     }
     ptx::barrier_init_fence();
@@ -133,13 +135,21 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
     std::uint32_t const tiles = ptx::shared_address(of_keys ? s.key[0] : s.value[0]);
     std::uint64_t* const full = of_keys ? s.key_full : s.value_full;
     std::uint64_t* const empty = of_keys ? s.key_empty : s.value_empty;
+    struct slot {
+        std::uint32_t stage, free_parity;
+    };
+    auto const slot_of = [&](std::uint32_t index) {
+        typename storage::key_ring const k{index};
+        typename storage::value_ring const v{index};
+        return of_keys ? slot{k.stage(), k.free_parity()} : slot{v.stage(), v.free_parity()};
+    };
     // Rows are announced when the next step's slot is free: its copies have landed by then. The fence that shows them to
     // wgmma stands here: on the other side it would hold up products that are running.
     auto const announce = [&](std::uint32_t which) {
         ptx::copy_async_wait_all();
         ptx::async_proxy_fence();
         __syncwarp();
-        if (lane == 0) ptx::barrier_arrive(&full[typename storage::ring{which}.stage()]);
+        if (lane == 0) ptx::barrier_arrive(&full[slot_of(which).stage]);
     };
     key_row_places<tile.keys / copying::warps> places;
     task_drawer<T, HeadDim, Rows> drawer(a);
@@ -149,37 +159,41 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         typename storage::task_ring const now{t}, before{t - 1};
         hopper_task const& task = s.task[before.stage()];
         // A task is drawn once the first steps of the one before are on their way.
-        std::int32_t const drawing_step = larger(smaller(steps.begin + tile.stages, steps.end) - 1, steps.begin);
+        std::int32_t const drawing_step = larger(smaller(steps.begin + tile.value_stages, steps.end) - 1, steps.begin);
         std::int32_t step = steps.begin;
         bool loaded = !brings_queries;  // the queries of task t
         do {
-            typename storage::ring const slot{index};
-            std::uint32_t const to = tiles + slot.stage() * static_cast<std::uint32_t>(tile.keys * HeadDim * 2);
+            slot const to_slot = slot_of(index);
+            std::uint32_t const to = tiles + to_slot.stage * static_cast<std::uint32_t>(tile.keys * HeadDim * 2);
             // Where a step lies is looked up before its slot is waited for.
             if (step >= steps.end) {
             } else if constexpr (Loader == key_loader::boxes) {
                 constexpr int panels = copying::panels / copying::warps;
                 granule_place const place = place_of(a.attend, task.walk, step * granules + lane);
-                ptx::barrier_wait(&empty[slot.stage()], slot.free_parity());
+                ptx::barrier_wait(&empty[to_slot.stage], to_slot.free_parity);
                 if (draws) note_step(s.step[typename storage::step_ring{index}.stage()], task.walk, place.what);
-                if (lane == 0) ptx::barrier_arrive_expect(&full[slot.stage()], panels * tile.keys * panel_row_bytes);
+                if (lane == 0) ptx::barrier_arrive_expect(&full[to_slot.stage], panels * tile.keys * panel_row_bytes);
                 __syncwarp();
                 copy_step<tile.keys, panels>(to, part * panels, of_keys ? a.keys : a.values, place, task.work.kv_head,
-                                             &full[slot.stage()]);
+                                             &full[to_slot.stage]);
                 ++index;
             } else {
                 constexpr int rows = tile.keys / copying::warps;
-                tensor_view<T const, 4> const& view = of_keys ? a.attend.params.keys : a.attend.params.values;
+                attend_params<T> const& p = a.attend.params;
+                key_row_source<T> const source{
+                    (of_keys ? p.keys.data : p.values.data) +
+                        task.work.kv_head * (of_keys ? p.keys.stride[2] : p.values.stride[2]),
+                    of_keys ? p.keys.stride[0] : p.values.stride[0], of_keys ? p.keys.stride[1] : p.values.stride[1],
+                    static_cast<std::uint32_t>(p.keys.extent[0])};
                 if (step == steps.begin) places.find(a.attend, task.walk, step * tile.keys + part * rows);
-                ptx::barrier_wait(&empty[slot.stage()], slot.free_parity());
+                ptx::barrier_wait(&empty[to_slot.stage], to_slot.free_parity);
                 if (step > steps.begin) announce(index - 1);
                 if (draws)
                     note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
                               granule_at(task.walk, step * granules + lane));
                 auto const these = places;
                 places.find(a.attend, task.walk, (step + 1) * tile.keys + part * rows);  // on its way meanwhile
-                these.template copy<tile.keys, HeadDim>(to, part * rows, view.data + task.work.kv_head * view.stride[2],
-                                                        view);
+                these.template copy<tile.keys, HeadDim>(to, part * rows, source);
                 ++index;
             }
             if (draws && step == drawing_step) {
@@ -217,22 +231,32 @@ WINNOW_DEVICE void consume(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         typename storage::task_ring const slot{t}, last_slot{t - 1};
         ptx::barrier_wait(&s.task_full[slot.stage()], slot.parity());
         hopper_task const& task = s.task[slot.stage()];
+        bool writes = t > 0;
         if (t > 0) {
-            bool writes = true;
             if constexpr (rows_type::in_turn) {
                 writes = rows.exchange();
             } else if constexpr (!rows_type::in_registers) {
                 rows.synchronize();  // results take the queries' place, which all scores have read now
             }
-            if (writes) rows.write(s.task[last_slot.stage()].work);
-            __syncwarp();
-            rows.release(&s.task_empty[last_slot.stage()]);
         }
-        if (task.last) break;
+        typename rows_type::row_results results{};
+        if (writes) results = rows.write(s.task[last_slot.stage()].work);
+        auto const finish = [&] {
+            if (writes) rows.write_lse(s.task[last_slot.stage()].work, results);
+            __syncwarp();
+            if (t > 0) rows.release(&s.task_empty[last_slot.stage()]);
+        };
+        if (task.last) {
+            finish();
+            break;
+        }
         // The shuffle tells the compiler that the number is the same for all, and with it every descriptor.
         std::uint32_t const end = first + __shfl_sync(~0u, larger(task.steps.end - task.steps.begin, 0), 0);
         rows.begin(task.work, t);
-        rows.attend(first, end);
+        rows.attend(first, end, [&] {
+            finish();
+            rows.note_limits(task.work);
+        });
         first = end;
     }
     ptx::store_wait();  // shared memory lives as long as the block does

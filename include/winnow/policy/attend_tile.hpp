@@ -81,7 +81,8 @@ enum class query_place : std::int32_t {
 struct hopper_tile {
     std::int32_t rows;                ///< query rows (tokens x packed heads)
     std::int32_t keys;                ///< keys per step
-    std::int32_t stages;              ///< steps in flight, a power of two
+    std::int32_t key_stages;          ///< steps whose keys are in flight
+    std::int32_t value_stages;        ///< steps whose values are
     std::int32_t row_warpgroups;      ///< warpgroups that divide the rows
     std::int32_t key_warpgroups;      ///< warpgroups that take steps in turn; their results are merged at the end
     query_place query;                ///< left operand of the first product
@@ -95,10 +96,10 @@ struct hopper_tile {
 /// Tile for a problem of 64 rows or more. Scores, probabilities, output and queries take 192 registers at head_dim 128;
 /// at 256 the output alone takes 128, and steps of 80 keys are what shared memory holds twice.
 WINNOW_HOST_DEVICE constexpr hopper_tile hopper_tile_of(attend_problem p) {
-    hopper_tile t{128, 128, 2, 2, 1, query_place::registers, 56, 224};
-    if (p.rows != attend_rows::large) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2;
-    if (p.head_dim == 64) t.stages = 4;
-    if (p.head_dim == 256) t.keys = 80, t.query = query_place::shared;
+    hopper_tile t{128, 128, 3, 2, 2, 1, query_place::registers, 56, 224};
+    if (p.rows != attend_rows::large) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2, t.key_stages = 2;
+    if (p.head_dim == 64) t.key_stages = t.value_stages = 4;
+    if (p.head_dim == 256) t.keys = 80, t.key_stages = 2, t.query = query_place::shared;
     return t;
 }
 

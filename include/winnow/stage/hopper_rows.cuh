@@ -26,7 +26,8 @@ namespace winnow {
 template <class T, int HeadDim, attend_rows Rows>
 struct hopper_rows {
     using storage = hopper_storage<T, HeadDim, Rows>;
-    using ring = typename storage::ring;
+    using key_ring = typename storage::key_ring;
+    using value_ring = typename storage::value_ring;
     static constexpr hopper_tile tile = storage::tile;
     static constexpr int score_tiles = tile.keys / 8, key_steps = tile.keys / 16, channel_steps = HeadDim / 16;
     static constexpr int parts = HeadDim > 128 ? 2 : 1;  ///< a product is at most 128 channels wide here
@@ -82,12 +83,9 @@ struct hopper_rows {
         __syncwarp();
     }
 
-    /// Begins task `t`: notes what each row sees, and takes the queries once they are there.
+    /// Begins task `t`: takes the queries once they are there.
     WINNOW_DEVICE void begin(attend_work const& w, std::uint32_t t) {
         place const me;
-        if (me.lane < 16)
-            s.limits[0][me.thread / 32 * 16 + me.lane] =
-                limits_of(looking_of(a, w, me.first_row + me.lane), w.request.keys, a.params.window);
         if constexpr (in_registers) {
             if (arguments.boxes_in) {
                 ptx::barrier_wait(&s.query_full, t & 1);
@@ -116,6 +114,15 @@ struct hopper_rows {
         pin_output();
     }
 
+    /// Notes what each row sees; each warp for its own.
+    WINNOW_DEVICE void note_limits(attend_work const& w) {
+        place const me;
+        if (me.lane < 16)
+            s.limits[0][me.thread / 32 * 16 + me.lane] =
+                limits_of(looking_of(a, w, me.first_row + me.lane), w.request.keys, a.params.window);
+        __syncwarp();
+    }
+
     /// All threads of this warpgroup.
     WINNOW_DEVICE void synchronize() {
         ptx::named_barrier_wait(static_cast<int>(hopper_barrier::warpgroup) + group, 128);
@@ -128,7 +135,7 @@ struct hopper_rows {
         if (threadIdx.x % 32 == 0) ptx::barrier_arrive(barrier);
     }
 
-    WINNOW_DEVICE void start_scores(ring at) {
+    WINNOW_DEVICE void start_scores(key_ring at) {
         std::uint64_t const from = keys + at.stage() * stage_step;
         WINNOW_UNROLL
         for (int k = 0; k < channel_steps; ++k) {
@@ -140,7 +147,7 @@ struct hopper_rows {
         }
         ptx::wgmma_commit();
     }
-    WINNOW_DEVICE void start_output(ring at) {
+    WINNOW_DEVICE void start_output(value_ring at) {
         std::uint64_t const from = values + at.stage() * stage_step;
         WINNOW_UNROLL
         for (int k = 0; k < key_steps; ++k) WINNOW_UNROLL
@@ -181,46 +188,60 @@ struct hopper_rows {
         ptx::pin(probability);
     }
 
-    /// The steps with indices [first, end) of all tasks' steps, or every second of them.
-    WINNOW_DEVICE void attend(std::uint32_t first, std::uint32_t end) {
-        ring at{first + (in_turn ? group : 0)};
-        if (at.index >= end) return;
-        ptx::barrier_wait(&s.key_full[at.stage()], at.parity());
+    /// The steps with indices [first, end) of all tasks' steps, or every second of them. `meanwhile` is called while the
+    /// first scores are on their way.
+    template <class Meanwhile>
+    WINNOW_DEVICE void attend(std::uint32_t first, std::uint32_t end, Meanwhile const& meanwhile) {
+        std::uint32_t index = first + (in_turn ? group : 0);
+        if (index >= end) {
+            meanwhile();
+            return;
+        }
+        wait_for_keys(index);
         ptx::wgmma_fence();
-        start_scores(at);
+        start_scores(key_ring{index});
+        meanwhile();
         ptx::wgmma_wait<0>();
         ptx::pin(score);
-        release(&s.key_empty[at.stage()]);
-        softmax(at.index);
+        release(&s.key_empty[key_ring{index}.stage()]);
+        softmax(index);
         round();
 #pragma unroll 1
-        while (at.index + tile.key_warpgroups < end) {
-            ring const before = at;
-            at.index += tile.key_warpgroups;
-            ptx::barrier_wait(&s.key_full[at.stage()], at.parity());
+        while (index + tile.key_warpgroups < end) {
+            std::uint32_t const before = index;
+            index += tile.key_warpgroups;
+            wait_for_keys(index);
             ptx::wgmma_fence();
-            start_scores(at);
-            ptx::barrier_wait(&s.value_full[before.stage()], before.parity());
+            start_scores(key_ring{index});
+            wait_for_values(before);
             ptx::wgmma_fence();  // the wait in between ends the batch for ptxas (C7519)
-            start_output(before);
+            start_output(value_ring{before});
             ptx::wgmma_wait<1>();
             ptx::pin(score);
-            release(&s.key_empty[at.stage()]);
-            softmax(at.index);
+            release(&s.key_empty[key_ring{index}.stage()]);
+            softmax(index);
             ptx::wgmma_wait<0>();
             pin_output();
-            release(&s.value_empty[before.stage()]);
+            release(&s.value_empty[value_ring{before}.stage()]);
             round();
             WINNOW_UNROLL
             for (int part = 0; part < parts; ++part) rescale_rows(output[part], rescale);
             pin_output();
         }
-        ptx::barrier_wait(&s.value_full[at.stage()], at.parity());
+        wait_for_values(index);
         ptx::wgmma_fence();
-        start_output(at);
+        start_output(value_ring{index});
         ptx::wgmma_wait<0>();
         pin_output();
-        release(&s.value_empty[at.stage()]);
+        release(&s.value_empty[value_ring{index}.stage()]);
+    }
+    WINNOW_DEVICE void wait_for_keys(std::uint32_t index) {
+        key_ring const at{index};
+        ptx::barrier_wait(&s.key_full[at.stage()], at.parity());
+    }
+    WINNOW_DEVICE void wait_for_values(std::uint32_t index) {
+        value_ring const at{index};
+        ptx::barrier_wait(&s.value_full[at.stage()], at.parity());
     }
 
     /// Register e of channel tile d, of all threads side by side, where warpgroups that took turns meet.
@@ -277,29 +298,33 @@ struct hopper_rows {
         __syncwarp();
     }
 
-    /// Writes output and lse of a task. Rows go through shared memory, so that each leaves in whole 16-byte pieces; a warp
-    /// sees to its own 16.
-    WINNOW_DEVICE void write(attend_work const& w) {
+    /// LSE of two rows (base 2), and whose they are.
+    struct row_results {
+        float lse[2];
+    };
+
+    /// Writes the output of a task and returns what write_lse needs. Rows go through shared memory, so that each leaves in
+    /// whole 16-byte pieces; a warp sees to its own 16.
+    WINNOW_DEVICE row_results write(attend_work const& w) {
         place const me;
         attend_row_writer<T> writer{a, w};
         bool const split = a.schedule.splits > 1;
         float inverse[2];
+        row_results r;
         WINNOW_UNROLL
         for (int h = 0; h < 2; ++h) {
             float const total = row_sum(sum[h]);
             inverse[h] = total == 0.0f ? 0.0f : 1.0f / total;
-            if (!writer.select(me.first_row + me.lane / 4 + 8 * h)) continue;
-            if (split) {
+            r.lse[h] = total == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(total);
+            if (split && writer.select(me.first_row + me.lane / 4 + 8 * h)) {
                 WINNOW_UNROLL
                 for (int part = 0; part < parts; ++part) WINNOW_UNROLL
                 for (int d = 0; d < part_tiles; ++d)
                     writer.channels(8 * (part * part_tiles + d) + 2 * (me.lane % 4),
                                     output[part][d][2 * h] * inverse[h], output[part][d][2 * h + 1] * inverse[h]);
             }
-            if (me.lane % 4 == 0)
-                writer.log_sum_exp(total == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(total));
         }
-        if (split) return;
+        if (split) return r;
         ready_results();
         std::uint32_t const tile_address =
             ptx::shared_address(s.results()) + me.thread / 128 * static_cast<std::uint32_t>(64 * HeadDim * sizeof(T));
@@ -329,7 +354,7 @@ struct hopper_rows {
                                    tile_address + panel_offset<64>(16 * me.warp, 8 * panel));
                 ptx::store_commit();
             }
-            return;
+            return r;
         }
         __syncwarp();
         constexpr int chunks = HeadDim / 8;
@@ -339,6 +364,16 @@ struct hopper_rows {
             uint4 const packed = ptx::load_shared(tile_address + panel_offset<64>(16 * me.warp + row, chunk));
             if (writer.select(me.first_row + row)) writer.chunk(8 * chunk, packed);
         }
+        return r;
+    }
+
+    /// Writes the LSE of a task's rows.
+    WINNOW_DEVICE void write_lse(attend_work const& w, row_results const& r) {
+        place const me;
+        attend_row_writer<T> writer{a, w};
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h)
+            if (me.lane % 4 == 0 && writer.select(me.first_row + me.lane / 4 + 8 * h)) writer.log_sum_exp(r.lse[h]);
     }
 };
 

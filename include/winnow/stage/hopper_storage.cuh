@@ -67,19 +67,20 @@ WINNOW_HOST_DEVICE constexpr int output_elements(attend_problem p) {
 template <class T, int HeadDim, attend_rows Rows>
 struct hopper_storage : hopper_output<T, output_elements({HeadDim, Rows})> {
     static constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
-    static constexpr int tasks = 4;  ///< a tile is drawn while the one before is worked on: never waited for
-    static constexpr int steps = 2 * tile.stages;  ///< masking may still read a step whose keys are gone
+    static constexpr int tasks = 3;  ///< a tile is drawn while the one before is worked on: never waited for
+    /// Masking may still read a step whose keys are gone, in each warpgroup that takes steps in turn.
+    static constexpr int steps = tile.key_stages + tile.key_warpgroups;
 
     alignas(1024) T query[tile.warpgroups()][64 * HeadDim];
-    alignas(1024) T key[tile.stages][tile.keys * HeadDim];
-    alignas(1024) T value[tile.stages][tile.keys * HeadDim];
+    alignas(1024) T key[tile.key_stages][tile.keys * HeadDim];
+    alignas(1024) T value[tile.value_stages][tile.keys * HeadDim];
     hopper_task task[tasks];
     hopper_step<tile.keys> step[steps];
     row_limits limits[tile.warpgroups()][64];  ///< the second warpgroup's later: see hopper_rows::exchange
     std::uint64_t task_full[tasks], task_empty[tasks];
     std::uint64_t query_full, query_empty;  ///< where queries come by TMA
-    std::uint64_t key_full[tile.stages], key_empty[tile.stages];
-    std::uint64_t value_full[tile.stages], value_empty[tile.stages];
+    std::uint64_t key_full[tile.key_stages], key_empty[tile.key_stages];
+    std::uint64_t value_full[tile.value_stages], value_empty[tile.value_stages];
 
     /// Room for the fp32 results of 64 rows, or for both warpgroups' finished rows; queries are not touched meanwhile.
     WINNOW_DEVICE T* results() {
@@ -90,7 +91,8 @@ struct hopper_storage : hopper_output<T, output_elements({HeadDim, Rows})> {
         }
     }
 
-    using ring = ring_position<tile.stages>;
+    using key_ring = ring_position<tile.key_stages>;
+    using value_ring = ring_position<tile.value_stages>;
     using task_ring = ring_position<tasks>;
     using step_ring = ring_position<steps>;
 };

