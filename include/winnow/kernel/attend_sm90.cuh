@@ -31,6 +31,7 @@ template <int HeadDim, key_loader Loader>
 struct copying_warps {
     static constexpr int panels = HeadDim / panel_channels;
     static constexpr int warps = Loader == key_loader::boxes && panels < 2 ? 1 : 2;
+    static constexpr bool by_granules = Loader == key_loader::atoms;  ///< otherwise by panels, or rows
 };
 
 template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
@@ -126,6 +127,7 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
     using storage = hopper_storage<T, HeadDim, Rows>;
     using copying = copying_warps<HeadDim, Loader>;
     constexpr hopper_tile tile = storage::tile;
+    using layout = key_tile<tile.keys, HeadDim, order_of(Loader)>;
     constexpr int granules = tile.keys / granule_keys;
     int const warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
     if (warp >= 2 * copying::warps) return;
@@ -167,15 +169,29 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
             std::uint32_t const to = tiles + to_slot.stage * static_cast<std::uint32_t>(tile.keys * HeadDim * 2);
             // Where a step lies is looked up before its slot is waited for.
             if (step >= steps.end) {
-            } else if constexpr (Loader == key_loader::boxes) {
-                constexpr int panels = copying::panels / copying::warps;
-                granule_place const place = place_of(a.attend, task.walk, step * granules + lane);
+            } else if constexpr (Loader != key_loader::rows) {
+                // Warps divide panels, or atoms the granules.
+                constexpr int mine = copying::by_granules ? granules / copying::warps : granules;
+                constexpr int panels = copying::by_granules ? copying::panels : copying::panels / copying::warps;
+                int const first_granule = copying::by_granules ? part * mine : 0;
+                granule_place const place = place_of(a.attend, task.walk, step * granules + first_granule + lane);
                 ptx::barrier_wait(&empty[to_slot.stage], to_slot.free_parity);
-                if (draws) note_step(s.step[typename storage::step_ring{index}.stage()], task.walk, place.what);
-                if (lane == 0) ptx::barrier_arrive_expect(&full[to_slot.stage], panels * tile.keys * panel_row_bytes);
+                if (draws)
+                    note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
+                              copying::by_granules ? granule_at(task.walk, step * granules + lane) : place.what);
+                if (lane == 0)
+                    ptx::barrier_arrive_expect(&full[to_slot.stage], panels * mine * granule_keys * panel_row_bytes);
                 __syncwarp();
-                copy_step<tile.keys, panels>(to, part * panels, of_keys ? a.keys : a.values, place, task.work.kv_head,
-                                             &full[to_slot.stage]);
+                key_maps const& maps = of_keys ? a.keys : a.values;
+                panel_boxes<layout, panels> const boxes{to + layout::row_offset(first_granule * granule_keys, 0),
+                                                        copying::by_granules ? 0 : part * panels, maps,
+                                                        &full[to_slot.stage]};
+                if constexpr (Loader == key_loader::atoms) {
+                    copy_granules<mine>(atom_boxes<layout>{boxes.tile, maps, boxes.full}, boxes, place,
+                                        task.work.kv_head);
+                } else {
+                    copy_granules<mine>(boxes, boxes, place, task.work.kv_head);
+                }
                 ++index;
             } else {
                 constexpr int rows = tile.keys / copying::warps;
@@ -193,7 +209,7 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
                               granule_at(task.walk, step * granules + lane));
                 auto const these = places;
                 places.find(a.attend, task.walk, (step + 1) * tile.keys + part * rows);  // on its way meanwhile
-                these.template copy<tile.keys, HeadDim>(to, part * rows, source);
+                these.template copy<layout, HeadDim>(to, part * rows, source);
                 ++index;
             }
             if (draws && step == drawing_step) {
@@ -220,10 +236,10 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
 }
 
 /// The multiplying warpgroups: all tasks, one after the other.
-template <class T, int HeadDim, attend_rows Rows>
+template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
 WINNOW_DEVICE void consume(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
     using storage = hopper_storage<T, HeadDim, Rows>;
-    using rows_type = hopper_rows<T, HeadDim, Rows>;
+    using rows_type = hopper_rows<T, HeadDim, Rows, order_of(Loader)>;
     rows_type rows(s, a);
     std::uint32_t first = 0;  // index of the task's first step, over all tasks
     // Each round finishes task t - 1 and works on task t.
@@ -276,7 +292,7 @@ __global__ void __launch_bounds__(hopper_bounds<HeadDim, Rows>::threads, 1)
         produce<T, HeadDim, Rows, Loader>(shared, a);
     } else {
         ptx::acquire_registers<tile.consumer_registers>();
-        consume<T, HeadDim, Rows>(shared, a);
+        consume<T, HeadDim, Rows, Loader>(shared, a);
     }
 #endif
 }

@@ -44,9 +44,10 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
         auto s = make_row_map(a.output, arguments.params.output, schedule.tile_heads, hopper_output_rows);
         if (!s) return s;
     }
-    if constexpr (Loader == key_loader::boxes) {
-        if (auto s = make_key_maps(a.keys, arguments.params.keys, tile.keys); !s) return s;
-        if (auto s = make_key_maps(a.values, arguments.params.values, tile.keys); !s) return s;
+    if constexpr (Loader != key_loader::rows) {
+        constexpr std::int32_t warps = copying_warps<Problem.head_dim, Loader>::warps;
+        if (auto s = make_key_maps<Loader>(a.keys, arguments.params.keys, tile.keys, warps); !s) return s;
+        if (auto s = make_key_maps<Loader>(a.values, arguments.params.values, tile.keys, warps); !s) return s;
     }
     if (auto s = cuda_status(cudaMemsetAsync(a.next_tile, 0, sizeof(*a.next_tile), stream), "cudaMemsetAsync"); !s)
         return s;
@@ -98,10 +99,20 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
     if (shape.batch == 0 || shape.max_queries == 0) return {};
     status done;
     if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
-        if (schedule.path == attend_path::sm90)
-            done = schedule.loader == key_loader::boxes
-                       ? launch_hopper<Problem, key_loader::boxes>(arguments, plan, scratch, stream)
-                       : launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
+        if (schedule.path == attend_path::sm90) {
+            switch (schedule.loader) {
+            case key_loader::atoms:
+                if constexpr (Problem.head_dim > 64)  // of one panel atoms are boxes, and plans say so
+                    done = launch_hopper<Problem, key_loader::atoms>(arguments, plan, scratch, stream);
+                break;
+            case key_loader::boxes:
+                done = launch_hopper<Problem, key_loader::boxes>(arguments, plan, scratch, stream);
+                break;
+            case key_loader::rows:
+                done = launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
+                break;
+            }
+        }
     }
     if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
         if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream);

@@ -90,14 +90,41 @@ constexpr bool bulk_addressable(tensor_view<T, 4> const& view) {
     return true;
 }
 
-/// Path and loader that serve a call best: TMA where pages hold whole granules.
+/// Elements between two heads, as maps of atoms see them: every outer entry's heads lie in one row of heads.
+template <class T>
+constexpr std::int64_t head_step(tensor_view<T, 4> const& view) {
+    return view.extent[2] > 1 ? view.stride[2] : view.extent[0] > 1 ? view.stride[0] : 8;
+}
+/// Heads between two outer entries, 0 if there is but one.
+template <class T>
+constexpr std::int64_t heads_per_outer(tensor_view<T, 4> const& view) {
+    return view.extent[0] > 1 ? view.stride[0] / head_step(view) : 0;
+}
+
+/// True if maps of atoms can hold a tensor of keys or values: outer entries a whole number of heads apart.
+template <class T>
+constexpr bool atom_addressable(tensor_view<T, 4> const& view) {
+    if (!bulk_addressable(view) || view.extent[3] == 64) return false;  // one panel: boxes are atoms
+    if (view.extent[0] > 1 && view.stride[0] % head_step(view) != 0) return false;
+    std::int64_t const most = (std::int64_t{1} << 40) / std::int64_t{sizeof(T)};
+    return view.stride[1] * 8 < most &&
+           larger<std::int64_t>(view.extent[0], 1) * heads_per_outer(view) + view.extent[2] <
+               std::numeric_limits<std::int32_t>::max();
+}
+
+/// Path and loader that serve a call best: TMA where pages hold whole granules, by atoms where granules begin at multiples
+/// of 8 rows, which packed requests need not.
 template <class T>
 constexpr attend_target attend_target_of(attend_params<T> const& p, device_info const& device) {
     bool const hopper = device.compute_capability == 90 && device.instructions >= 90;
     bool const paged = p.kv.layout == kv_layout::block_table || p.kv.layout == kv_layout::page_list;
-    bool const boxes =
-        (!paged || p.keys.extent[1] % granule_keys == 0) && bulk_addressable(p.keys) && bulk_addressable(p.values);
-    return {hopper ? attend_path::sm90 : attend_path::sm80, boxes ? key_loader::boxes : key_loader::rows,
+    bool const boxes = (!paged || p.keys.extent[1] % 8 == 0) && bulk_addressable(p.keys) && bulk_addressable(p.values);
+    bool const atoms = boxes && p.kv.layout != kv_layout::ragged && p.keys.extent[1] >= 8 && atom_addressable(p.keys) &&
+                       atom_addressable(p.values);
+    return {hopper ? attend_path::sm90 : attend_path::sm80,
+            atoms   ? key_loader::atoms
+            : boxes ? key_loader::boxes
+                    : key_loader::rows,
             device.shared_memory_per_block};
 }
 

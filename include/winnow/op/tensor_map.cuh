@@ -12,6 +12,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/core/status.hpp"
 #include "winnow/core/tensor_view.hpp"
+#include "winnow/op/attend.hpp"
 #include "winnow/stage/key_boxes.cuh"
 #include "winnow/tile/panel.hpp"
 
@@ -31,51 +32,76 @@ inline auto tensor_map_encoder() {
     return function;
 }
 
-/// Map of a tensor [outer, token, head, channel] with axes from the fastest on: channels, then `axes`. Boxes hold 64
-/// channels and `second`, `third` entries along the next two axes. Strides as bulk_addressable wants them.
-template <class T>
-status make_map(CUtensorMap& map, tensor_view<T, 4> const& view, int const (&axes)[3], std::int32_t second,
-                std::int32_t third) {
-    using element = std::remove_const_t<T>;
+/// Encodes a map of `Rank` axes, the fastest first; strides in elements, of all axes but the first. Boxes with 128-byte
+/// swizzle.
+template <class T, int Rank>
+status encode_map(CUtensorMap& map, T const* data, std::int64_t const (&extents)[Rank],
+                  std::int64_t const (&strides)[Rank - 1], std::int32_t const (&box)[Rank]) {
     auto const encode = tensor_map_encoder();
     if (encode == nullptr)
         return fail(errc::unsupported, "cuTensorMapEncodeTiled", "the driver must have it (CUDA 12)", 0);
-    cuuint64_t extents[4] = {static_cast<cuuint64_t>(view.extent[3])}, strides[3] = {};
-    for (int i = 0; i < 3; ++i) {  // the stride of an axis with one entry may be anything
-        extents[i + 1] = static_cast<cuuint64_t>(larger<std::int64_t>(view.extent[axes[i]], 1));
-        strides[i] = view.extent[axes[i]] > 1 ? static_cast<cuuint64_t>(view.stride[axes[i]]) * sizeof(T) : 16;
+    cuuint64_t sizes[Rank], steps[Rank - 1];
+    cuuint32_t boxes[Rank], every[Rank];
+    for (int i = 0; i < Rank; ++i) {
+        sizes[i] = static_cast<cuuint64_t>(larger<std::int64_t>(extents[i], 1));
+        boxes[i] = static_cast<cuuint32_t>(box[i]), every[i] = 1;
+        // The stride of an axis with one entry may be anything; TMA wants it valid.
+        if (i > 0) steps[i - 1] = extents[i] > 1 ? static_cast<cuuint64_t>(strides[i - 1]) * sizeof(T) : 16;
     }
-    cuuint32_t const box[] = {panel_channels, static_cast<cuuint32_t>(second), static_cast<cuuint32_t>(third), 1};
-    cuuint32_t const every[] = {1, 1, 1, 1};
-    auto const type =
-        dtype_of<element> == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    auto const result = encode(&map, type, 4, const_cast<element*>(view.data), extents, strides, box, every,
-                               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    auto const type = dtype_of<T> == dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    auto const result =
+        encode(&map, type, Rank, const_cast<T*>(data), sizes, steps, boxes, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
+               CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS)
         return fail(errc::cuda_error, "cuTensorMapEncodeTiled", "must succeed", static_cast<std::int64_t>(result));
     return {};
 }
 
-/// Boxes of `tokens` tokens of one KV head.
+/// Boxes of 64 channels of `tokens` tokens of one KV head of a tensor [outer, token, kv_head, channel].
 template <class T>
 status make_key_map(CUtensorMap& map, tensor_view<T const, 4> const& view, std::int32_t tokens) {
-    return make_map(map, view, {1, 2, 0}, tokens, 1);
+    auto const& e = view.extent;
+    auto const& s = view.stride;
+    return encode_map<T, 4>(map, view.data, {e[3], e[1], e[2], e[0]}, {s[1], s[2], s[0]},
+                            {panel_channels, tokens, 1, 1});
 }
 
-/// Boxes of `rows` output rows as a tile has them: tokens, and in each `heads` heads.
+/// Boxes of all channels of `tokens` tokens, a multiple of 8, of one KV head; see key_maps.
+template <class T>
+status make_atom_map(CUtensorMap& map, tensor_view<T const, 4> const& view, std::int32_t tokens) {
+    auto const& e = view.extent;
+    auto const& s = view.stride;
+    std::int32_t const panels = static_cast<std::int32_t>(e[3] / panel_channels);
+    std::int64_t const heads = larger<std::int64_t>(e[0] - 1, 0) * heads_per_outer(view) + e[2];
+    return encode_map<T, 5>(map, view.data, {panel_channels, granule_keys, panels, e[1] / granule_keys, heads},
+                            {s[1], panel_channels, s[1] * granule_keys, head_step(view)},
+                            {panel_channels, granule_keys, panels, tokens / granule_keys, 1});
+}
+
+/// Boxes of `rows` rows of a tile of queries or output: tokens, and in each `heads` heads.
 template <class T>
 status make_row_map(CUtensorMap& map, tensor_view<T, 4> const& view, std::int32_t heads, std::int32_t rows) {
-    return make_map(map, view, {2, 1, 0}, heads, rows / heads);
+    auto const& e = view.extent;
+    auto const& s = view.stride;
+    return encode_map<std::remove_const_t<T>, 4>(map, view.data, {e[3], e[2], e[1], e[0]}, {s[2], s[1], s[0]},
+                                                 {panel_channels, heads, rows / heads, 1});
 }
 
-/// All boxes that a kernel with steps of `step_keys` keys copies.
-template <class T>
-status make_key_maps(key_maps& maps, tensor_view<T const, 4> const& view, std::int32_t step_keys) {
-    if (auto s = make_key_map(maps.step, view, step_keys); !s) return s;
+/// All boxes that a kernel copies whose steps have `step_keys` keys and whose copying warps are `warps`.
+template <key_loader Loader, class T>
+status make_key_maps(key_maps& maps, tensor_view<T const, 4> const& view, std::int32_t step_keys, std::int32_t warps) {
+    maps.heads_per_outer = 0;
+    if (auto s = make_key_map(maps.row, view, 1); !s) return s;
+    auto const make = [&](CUtensorMap& map, std::int32_t tokens) {
+        return Loader == key_loader::atoms ? make_atom_map(map, view, tokens) : make_key_map(map, view, tokens);
+    };
+    if constexpr (Loader == key_loader::atoms) {
+        maps.heads_per_outer = static_cast<std::int32_t>(heads_per_outer(view));
+        step_keys /= warps;
+    }
     for (int i = 0; i < run_sizes; ++i)
-        if (auto s = make_key_map(maps.run[i], view, granule_keys << i); !s) return s;
-    return make_key_map(maps.row, view, 1);
+        if (auto s = make(maps.run[i], granule_keys << i); !s) return s;
+    return make(maps.step, step_keys);
 }
 
 }  // namespace winnow

@@ -67,7 +67,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p) 
 
 /// How the Hopper kernel brings keys and values to shared memory.
 enum class key_loader : std::int32_t {
-    boxes,  ///< TMA: keys in granules of 8 neighbours or longer runs
+    atoms,  ///< TMA, all channels of 8 neighbours and more at a time: granules begin at multiples of 8 rows in memory
+    boxes,  ///< TMA, 64 channels of 8 neighbours and more at a time
     rows    ///< cp.async: each key by itself, for pages that hold no whole granule and strides that TMA does not take
 };
 

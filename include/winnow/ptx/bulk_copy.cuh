@@ -21,6 +21,16 @@ WINNOW_DEVICE void copy_box(std::uint32_t shared, CUtensorMap const& map, std::i
                  : "memory");
 }
 
+/// The same for a tensor of five axes.
+WINNOW_DEVICE void copy_box(std::uint32_t shared, CUtensorMap const& map, std::int32_t x, std::int32_t y,
+                            std::int32_t z, std::int32_t w, std::int32_t v, std::uint64_t* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5, "
+        "%6}], [%7];" ::"r"(shared),
+        "l"(&map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v), "r"(shared_address(barrier))
+        : "memory");
+}
+
 /// The other way: from `shared` to the tensor; what lies outside it is not written. Ordinary stores to `shared` need an
 /// async_proxy_fence before.
 WINNOW_DEVICE void store_box(CUtensorMap const& map, std::int32_t x, std::int32_t y, std::int32_t z, std::int32_t w,

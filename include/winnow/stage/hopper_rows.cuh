@@ -23,12 +23,14 @@ namespace winnow {
 
 /// A thread's share of the rows. Thread 128 + t of the block is thread t % 128 of warpgroup t / 128. Warpgroups that take
 /// keys in turn (medium tiles) hold the same rows.
-template <class T, int HeadDim, attend_rows Rows>
+template <class T, int HeadDim, attend_rows Rows, atom_order Order>
 struct hopper_rows {
     using storage = hopper_storage<T, HeadDim, Rows>;
     using key_ring = typename storage::key_ring;
     using value_ring = typename storage::value_ring;
     static constexpr hopper_tile tile = storage::tile;
+    using layout = key_tile<tile.keys, HeadDim, Order>;
+    using query_layout = key_tile<64, HeadDim, atom_order::panels>;
     static constexpr int score_tiles = tile.keys / 8, key_steps = tile.keys / 16, channel_steps = HeadDim / 16;
     static constexpr int parts = HeadDim > 128 ? 2 : 1;  ///< a product is at most 128 channels wide here
     static constexpr int part_tiles = HeadDim / 8 / parts;
@@ -50,9 +52,9 @@ struct hopper_rows {
     WINNOW_DEVICE hopper_rows(storage& shared, hopper_arguments<T> const& all)
         : s(shared), arguments(all), a(all.attend), group(__shfl_sync(~0u, threadIdx.x / 128, 0) - 1),
           c(a.params.soft_cap > 0.0f ? log2_e : a.params.scale * log2_e),
-          queries(row_descriptor(ptx::shared_address(s.query[group]))),
-          keys(row_descriptor(ptx::shared_address(s.key[0]))),
-          values(column_descriptor<tile.keys>(ptx::shared_address(s.value[0]))) {}
+          queries(query_layout::key_descriptor(ptx::shared_address(s.query[group]))),
+          keys(layout::key_descriptor(ptx::shared_address(s.key[0]))),
+          values(layout::value_descriptor(ptx::shared_address(s.value[0]))) {}
 
     /// Where this thread stands, derived anew where registers are short and time is not.
     struct place {
@@ -140,9 +142,9 @@ struct hopper_rows {
         WINNOW_UNROLL
         for (int k = 0; k < channel_steps; ++k) {
             if constexpr (in_registers) {
-                ptx::wgmma<T, ptx::major::k>(score, query[k], from + channel_step<tile.keys>(k), k != 0);
+                ptx::wgmma<T, ptx::major::k>(score, query[k], from + layout::channel_step(k), k != 0);
             } else {
-                ptx::wgmma<T>(score, queries + channel_step<64>(k), from + channel_step<tile.keys>(k), k != 0);
+                ptx::wgmma<T>(score, queries + query_layout::channel_step(k), from + layout::channel_step(k), k != 0);
             }
         }
         ptx::wgmma_commit();
@@ -152,8 +154,7 @@ struct hopper_rows {
         WINNOW_UNROLL
         for (int k = 0; k < key_steps; ++k) WINNOW_UNROLL
         for (int part = 0; part < parts; ++part)
-            ptx::wgmma<T, ptx::major::mn>(output[part], probability[k],
-                                          from + row_step(k) + part * (2 * tile.keys * panel_row_bytes / 16), true);
+            ptx::wgmma<T, ptx::major::mn>(output[part], probability[k], from + layout::row_step(k, 2 * part), true);
         ptx::wgmma_commit();
     }
 

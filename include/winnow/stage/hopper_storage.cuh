@@ -34,6 +34,11 @@ struct hopper_arguments {
 /// Rows of a box of queries, and of one of finished rows.
 inline constexpr std::int32_t hopper_query_rows = 64, hopper_output_rows = 16;
 
+/// How a loader lays out a tile.
+WINNOW_HOST_DEVICE constexpr atom_order order_of(key_loader loader) {
+    return loader == key_loader::atoms ? atom_order::rows : atom_order::panels;
+}
+
 /// A tile to compute. Tiles are handed round in a ring: one warp draws them, all others read them.
 struct hopper_task {
     attend_work work;

@@ -4,6 +4,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -19,16 +20,18 @@ namespace winnow {
 /// Runs of 1, 2, 4 and 8 granules have a box of their own.
 inline constexpr int run_sizes = 4;
 
-/// Maps of one tensor [outer, token, kv_head, channel] by box: 64 channels of one head, and as many tokens as a step, a run
-/// of granules, or one.
+/// Maps of one tensor [outer, token, kv_head, channel] by box: one head, and as many tokens as a step (or a copying warp's
+/// half of it), a run of granules, or one. Maps of atoms see axes [channel, row of 8, panel, eight, head], all outer
+/// entries' heads one behind the other: heads_per_outer apart.
 struct key_maps {
     CUtensorMap step;
     CUtensorMap run[run_sizes];
-    CUtensorMap row;
+    CUtensorMap row;  ///< 64 channels of one row, axes [channel, token, head, outer]
+    std::int32_t heads_per_outer;
 };
 
 /// A head that no tensor has: boxes there arrive as zeros.
-inline constexpr std::int32_t no_head = 1 << 30;
+inline constexpr std::int32_t no_head = std::numeric_limits<std::int32_t>::max();
 
 /// One granule as the lane that copies it knows it: `what` with the keys [seen_begin, seen_end) of its 8 that some row of
 /// the tile sees, and where its first key lies. Other keys arrive as zeros: what memory holds there may be NaN, which a
@@ -79,47 +82,58 @@ WINNOW_DEVICE int run_of(granule_place const& g, bool whole) {
     return head ? log : -1;
 }
 
-/// Copies panels [first_panel, first_panel + Panels) of a step of `Keys` keys to `tile`. Lane l has granule l; a whole warp
-/// calls. The bytes that arrive on `full` are Panels * Keys * panel_row_bytes whatever the granules are.
-template <int Keys, int Panels>
-WINNOW_DEVICE void copy_step(std::uint32_t tile, int first_panel, key_maps const& maps, granule_place const& g,
-                             std::int32_t kv_head, std::uint64_t* full) {
-    constexpr int granules = Keys / granule_keys;
+/// Copies `Panels` panels from `first_panel` on, a panel at a time.
+template <class Tile, int Panels>
+struct panel_boxes {
+    std::uint32_t tile;  ///< shared address of the warp's first row
+    int first_panel;
+    key_maps const& maps;
+    std::uint64_t* full;
+
+    WINNOW_DEVICE void copy(CUtensorMap const& map, int row, token_location from, std::int32_t head) const {
+#pragma unroll 1
+        for (int p = first_panel; p < first_panel + Panels; ++p)
+            ptx::copy_box(tile + Tile::row_offset(row, p), map, p * panel_channels, from.token, head, from.outer, full);
+    }
+};
+
+/// Copies all channels at a time.
+template <class Tile>
+struct atom_boxes {
+    std::uint32_t tile;
+    key_maps const& maps;
+    std::uint64_t* full;
+
+    WINNOW_DEVICE void copy(CUtensorMap const& map, int row, token_location from, std::int32_t head) const {
+        ptx::copy_box(tile + Tile::row_offset(row, 0), map, 0, 0, 0, from.token / granule_keys,
+                      from.outer * maps.heads_per_outer + head, full);
+    }
+};
+
+/// Copies `Granules` granules to rows 0, 8, ... of `to`. Lane l has granule l; a whole warp calls. Whatever the granules
+/// are, the same number of bytes arrives. `rows` copies single rows.
+template <int Granules, class Boxes, class RowBoxes>
+WINNOW_DEVICE void copy_granules(Boxes const& to, RowBoxes const& rows, granule_place const& g, std::int32_t kv_head) {
     int const lane = threadIdx.x % 32;
     bool const whole = g.seen_begin == 0 && g.seen_end == granule_keys;
     std::int32_t const outer = __shfl_sync(~0u, g.where.outer, 0), token = __shfl_sync(~0u, g.where.token, 0);
     bool const follows = whole && g.where.outer == outer && g.where.token == token + lane * granule_keys;
-    bool const one_run = __all_sync(~0u, follows || lane >= granules);
-    std::uint32_t const start = tile + static_cast<std::uint32_t>(first_panel * Keys * panel_row_bytes);
-    if (one_run) {
-        if (lane == 0) {
-#pragma unroll 1
-            for (int p = 0; p < Panels; ++p)
-                ptx::copy_box(start + p * Keys * panel_row_bytes, maps.step, (first_panel + p) * panel_channels, token,
-                              kv_head, outer, full);
-        }
+    if (__all_sync(~0u, follows || lane >= Granules)) {
+        if (lane == 0) to.copy(to.maps.step, 0, g.where, kv_head);
         return;
     }
-    int const run = run_of<granules>(g, whole);
-    if (lane >= granules || run < 0) return;
-    std::uint32_t const mine = start + lane * granule_keys * panel_row_bytes;
+    int const run = run_of<Granules>(g, whole);
+    if (lane >= Granules || run < 0) return;
     bool const hidden = g.seen_begin >= g.seen_end;
     if (whole || hidden) {
-        std::int32_t const head = hidden ? no_head : kv_head;
-#pragma unroll 1
-        for (int p = 0; p < Panels; ++p)
-            ptx::copy_box(mine + p * Keys * panel_row_bytes, maps.run[run], (first_panel + p) * panel_channels,
-                          g.where.token, head, g.where.outer, full);
-    } else {
-#pragma unroll 1
-        for (int i = 0; i < Panels * granule_keys; ++i) {
-            int const p = i / granule_keys, row = i % granule_keys;
-            bool const seen = row >= g.seen_begin && row < g.seen_end;
-            ptx::copy_box(mine + p * Keys * panel_row_bytes + row * panel_row_bytes, maps.row,
-                          (first_panel + p) * panel_channels, g.where.token + row, seen ? kv_head : no_head,
-                          g.where.outer, full);
-        }
+        to.copy(to.maps.run[run], lane * granule_keys, hidden ? token_location{0, 0} : g.where,
+                hidden ? no_head : kv_head);
+        return;
     }
+#pragma unroll 1
+    for (int row = 0; row < granule_keys; ++row)
+        rows.copy(to.maps.row, lane * granule_keys + row, {g.where.outer, g.where.token + row},
+                  row >= g.seen_begin && row < g.seen_end ? kv_head : no_head);
 }
 
 }  // namespace winnow

@@ -43,23 +43,33 @@ struct key_row_places {
         }
     }
 
-    /// Starts copying to rows `first_row` and on of a tile of `TileRows` rows.
-    template <int TileRows, int HeadDim, class T>
+    /// Starts copying to rows `first_row` and on, a multiple of 8, of a tile.
+    template <class Tile, int HeadDim, class T>
     WINNOW_DEVICE void copy(std::uint32_t tile, int first_row, key_row_source<T> const& from) const {
-        constexpr int chunks = HeadDim / 8, rows_at_once = 32 / chunks;
+        constexpr int chunks = HeadDim / 8, at_once = 32 / chunks;  // rows that the warp copies with one instruction
+        constexpr int period = at_once < 8 ? 8 / at_once : 1;       // instructions until the swizzle repeats
         int const lane = threadIdx.x % 32, chunk = lane % chunks, part = lane / chunks;
+        // Each lane finds the addresses of its rows, 0 for zeros; the lanes that copy a row get it from there. A bad page
+        // reads as zeros.
+        std::uintptr_t address[each];
         WINNOW_UNROLL
         for (int i = 0; i < each; ++i) {
-#pragma unroll 4
-            for (int j = 0; j < smaller(Rows - 32 * i, 32) / rows_at_once; ++j) {
-                int const row = j * rows_at_once + part;
-                std::int32_t const outer = __shfl_sync(~0u, where[i].outer, row);
-                std::int32_t const token = __shfl_sync(~0u, where[i].token, row);
-                // A bad page reads as zeros.
-                bool const seen = token >= 0 && static_cast<std::uint32_t>(outer) < from.outer_extent;
-                std::int64_t const offset = seen ? outer * from.outer_stride + token * from.token_stride : 0;
-                ptx::copy_async_16(tile + panel_offset<TileRows>(first_row + 32 * i + row, chunk),
-                                   from.base + offset + chunk * 8, seen);
+            bool const seen = where[i].token >= 0 && static_cast<std::uint32_t>(where[i].outer) < from.outer_extent;
+            T const* const row = from.base + where[i].outer * from.outer_stride + where[i].token * from.token_stride;
+            address[i] = seen ? reinterpret_cast<std::uintptr_t>(row) : 0;
+        }
+        WINNOW_UNROLL
+        for (int i = 0; i < each; ++i) {
+            std::uint32_t to = tile + Tile::row_offset(first_row + 32 * i, chunk / 8);
+#pragma unroll 1
+            for (int j = 0; j < smaller(Rows - 32 * i, 32); j += 8, to += Tile::next_rows) {
+                WINNOW_UNROLL
+                for (int k = 0; k < period; ++k) {
+                    int const row = k * at_once + part;
+                    std::uintptr_t const source = __shfl_sync(~0u, address[i], j + row);
+                    ptx::copy_async_16(to + row * panel_row_bytes + (((chunk ^ row) & 7) << 4),
+                                       reinterpret_cast<T const*>(source) + chunk * 8, source != 0);
+                }
             }
         }
     }

@@ -29,24 +29,37 @@ WINNOW_HOST_DEVICE constexpr std::uint64_t matrix_descriptor(std::uint32_t addre
            static_cast<std::uint64_t>(stride >> 4) << 32 | std::uint64_t{1} << 62;  // 1: 128-byte swizzle
 }
 
-/// Rows of queries or keys, channels summed over: 8 rows are 1024 bytes apart.
-WINNOW_HOST_DEVICE constexpr std::uint64_t row_descriptor(std::uint32_t address) {
-    return matrix_descriptor(address, 16, 8 * panel_row_bytes);
-}
-/// The same tile with its `Rows` rows summed over (values): 64 channels further is the next panel.
-template <int Rows>
-WINNOW_HOST_DEVICE constexpr std::uint64_t column_descriptor(std::uint32_t address) {
-    return matrix_descriptor(address, Rows * panel_row_bytes, 8 * panel_row_bytes);
-}
+/// How the 1024-byte atoms (8 rows of a panel) of a tile of keys or values follow each other.
+enum class atom_order : std::int32_t {
+    panels,  ///< panel by panel: a box of 64 channels is one piece
+    rows     ///< 8 rows by 8 rows, each with all its channels: a box of all channels is one piece
+};
 
-/// What to add to a row_descriptor for the 16 channels of step `step`, in a tile of `Rows` rows.
-template <int Rows>
-WINNOW_HOST_DEVICE constexpr std::uint32_t channel_step(int step) {
-    return static_cast<std::uint32_t>((step / 4 * Rows * panel_row_bytes + step % 4 * 32) / 16);
-}
-/// What to add to a column_descriptor for the 16 rows of step `step`.
-WINNOW_HOST_DEVICE constexpr std::uint32_t row_step(int step) {
-    return static_cast<std::uint32_t>(step * 16 * panel_row_bytes / 16);
-}
+/// A tile of `Rows` rows of `Channels` channels in one of the orders: bytes between atoms, and what wgmma makes of them.
+template <int Rows, int Channels, atom_order Order>
+struct key_tile {
+    static constexpr int panels = Channels / panel_channels, atom = 8 * panel_row_bytes;
+    static constexpr int next_rows = Order == atom_order::panels ? atom : panels * atom;     ///< 8 rows further
+    static constexpr int next_panel = Order == atom_order::panels ? Rows / 8 * atom : atom;  ///< 64 channels further
+
+    /// Start of row `row` of panel `panel`.
+    WINNOW_HOST_DEVICE static constexpr std::uint32_t row_offset(int row, int panel) {
+        return static_cast<std::uint32_t>(row / 8 * next_rows + row % 8 * panel_row_bytes + panel * next_panel);
+    }
+    /// Keys, channels summed over; and what to add for the 16 channels of step `step`.
+    WINNOW_HOST_DEVICE static constexpr std::uint64_t key_descriptor(std::uint32_t address) {
+        return matrix_descriptor(address, 16, next_rows);
+    }
+    WINNOW_HOST_DEVICE static constexpr std::uint32_t channel_step(int step) {
+        return static_cast<std::uint32_t>((step / 4 * next_panel + step % 4 * 32) / 16);
+    }
+    /// Values, rows summed over; and what to add for the 16 rows of step `step`, for the channels from panel `panel` on.
+    WINNOW_HOST_DEVICE static constexpr std::uint64_t value_descriptor(std::uint32_t address) {
+        return matrix_descriptor(address, next_panel, next_rows);
+    }
+    WINNOW_HOST_DEVICE static constexpr std::uint32_t row_step(int step, int panel) {
+        return static_cast<std::uint32_t>((step * 2 * next_rows + panel * next_panel) / 16);
+    }
+};
 
 }  // namespace winnow
