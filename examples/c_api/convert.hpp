@@ -60,11 +60,11 @@ tensor_view<T, Rank> view(winnow_tensor const& c) {
 }
 
 inline device_info from(winnow_device const& c) {
-    return {c.compute_capability, c.multiprocessors, c.shared_memory_per_block, c.l2_bytes};
+    return {c.compute_capability, c.multiprocessors, c.shared_memory_per_block, c.l2_bytes, c.instructions};
 }
 
 inline winnow_device to_c(device_info const& d) {
-    return {d.compute_capability, d.multiprocessors, d.shared_memory_per_block, d.l2_bytes};
+    return {d.compute_capability, d.multiprocessors, d.shared_memory_per_block, d.l2_bytes, d.instructions};
 }
 
 inline kv_index from(winnow_kv_index const& c) {

@@ -12,7 +12,7 @@ with data_ptr(), shape and stride() (PyTorch) or __cuda_array_interface__ (CuPy,
 import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 # Enumerations.
 OK, WRONG_ABI = 0, 100
@@ -34,7 +34,7 @@ class Status(ctypes.Structure):
 
 class Device(ctypes.Structure):
     _fields_ = [("compute_capability", c_int32), ("multiprocessors", c_int32), ("shared_memory_per_block", c_int32),
-                ("l2_bytes", c_int64)]
+                ("l2_bytes", c_int64), ("instructions", c_int32)]
 
 
 class Tensor(ctypes.Structure):

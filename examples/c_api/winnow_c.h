@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /* Number of this interface. A change of any struct, enumerator or signature below raises it. */
-#define WINNOW_ABI_VERSION 1
+#define WINNOW_ABI_VERSION 2
 
 /* --- Status ------------------------------------------------------------------------------------------------------ */
 
@@ -86,6 +86,7 @@ typedef struct winnow_device {
     int32_t multiprocessors;
     int32_t shared_memory_per_block; /* bytes, opt-in maximum */
     int64_t l2_bytes;
+    int32_t instructions; /* 90: kernels for Hopper may run; 80: only portable ones; see winnow::device_info */
 } winnow_device;
 
 /* Asks CUDA for device `ordinal`. Once at start-up, not per call. */

@@ -376,14 +376,53 @@ TEST_CASE("plan attend: workspace holds one partial result per row, head and spl
             attend_plan const plan = attend_plan_of(p, device_info{});
             REQUIRE(plan);
             CHECK(plan.workspace_bytes % workspace_alignment == 0);
+            // On Hopper blocks draw their tiles from a counter.
+            std::size_t const counter = plan.schedule.path == attend_path::sm90 ? workspace_alignment : 0;
             if (plan.schedule.splits == 1) {
-                CHECK(plan.workspace_bytes == 0);
+                CHECK(plan.workspace_bytes == counter);
                 continue;
             }
+            CHECK((counter == 0 || plan.partial_output >= plan.next_tile + sizeof(std::int32_t)));
             std::size_t const rows = std::size_t{3} * std::size_t(queries) * 8 * std::size_t(plan.schedule.splits);
             CHECK(plan.partial_output + rows * 128 * sizeof(float) <= plan.partial_lse);
             CHECK(plan.partial_lse + rows * sizeof(float) <= plan.workspace_bytes);
         }
+}
+
+TEST_CASE("plan attend: path and loader by device, pages and strides", "[op]") {
+    auto const target = [](kv_layout layout, std::int64_t page, auto const& change) {
+        params p;
+        bool const paged = layout == kv_layout::block_table;
+        p.queries = packed_view(static_cast<bf16 const*>(nullptr), {2, 300, 8, 128});
+        p.keys = packed_view(static_cast<bf16 const*>(nullptr), {paged ? 64 : 2, page, 2, 128});
+        p.kv.layout = layout;
+        p.kv.max_length = 512;
+        device_info device;
+        change(p, device);
+        p.values = p.keys;
+        return attend_target_of(p, device);
+    };
+    auto const as_it_is = [](params&, device_info&) {};
+    CHECK(target(kv_layout::contiguous, 512, as_it_is).path == attend_path::sm90);
+    CHECK(target(kv_layout::contiguous, 512, as_it_is).loader == key_loader::atoms);
+    CHECK(target(kv_layout::contiguous, 511, as_it_is).loader == key_loader::atoms);
+    CHECK(target(kv_layout::contiguous, 7, as_it_is).loader == key_loader::boxes);  // no row of 8 in a map
+    CHECK(target(kv_layout::ragged, 512, as_it_is).loader == key_loader::boxes);
+    CHECK(target(kv_layout::block_table, 16, as_it_is).loader == key_loader::atoms);
+    for (std::int64_t const page : {1, 2, 4, 12})
+        CHECK(target(kv_layout::block_table, page, as_it_is).loader == key_loader::rows);
+    // Heads in reverse order; strides that TMA cannot hold; outer entries that are no whole number of heads apart.
+    CHECK(target(kv_layout::contiguous, 512, [](params& p, device_info&) { p.keys.stride[2] = -128; }).loader ==
+          key_loader::rows);
+    CHECK(target(kv_layout::contiguous, 512, [](params& p, device_info&) {
+              p.keys.stride[1] = std::int64_t{1} << 39;
+          }).loader == key_loader::rows);
+    CHECK(target(kv_layout::contiguous, 512, [](params& p, device_info&) { p.keys.stride[0] += 8; }).loader ==
+          key_loader::boxes);
+    CHECK(target(kv_layout::contiguous, 512, [](params&, device_info& d) { d.instructions = 80; }).path ==
+          attend_path::sm80);
+    CHECK(target(kv_layout::contiguous, 512, [](params&, device_info& d) { d.compute_capability = 100; }).path ==
+          attend_path::sm80);
 }
 
 TEST_CASE("plan attend: a tail is planned for its own rows", "[op]") {

@@ -185,12 +185,47 @@ TEST_CASE("attend_schedule: the chosen tile fits the shared memory of every supp
     for (int i = 0; i < 3000; ++i) {
         example const e = draw_example(random);
         for (std::int32_t const bytes : {99 * 1024, 163 * 1024, 227 * 1024}) {
-            attend_schedule const s = attend_schedule_of(e.shape, e.selection, e.window, e.tail, bytes);
+            attend_schedule const s =
+                attend_schedule_of(e.shape, e.selection, e.window, e.tail, {.shared_bytes = bytes});
             too_large += attend_shared_bytes({e.shape.head_dim, s.rows}) > bytes;
         }
     }
     CHECK(too_large == 0);
     batch_shape const shape{1, 16, 4, 256, 4096, 4096};
-    CHECK(attend_schedule_of(shape, block_selection{}, {}, 0, 99 * 1024).rows == attend_rows::decode);
-    CHECK(attend_schedule_of(shape, block_selection{}, {}, 0, 163 * 1024).rows == attend_rows::medium);
+    CHECK(attend_schedule_of(shape, block_selection{}, {}, 0, {.shared_bytes = 99 * 1024}).rows == attend_rows::decode);
+    CHECK(attend_schedule_of(shape, block_selection{}, {}, 0, {.shared_bytes = 163 * 1024}).rows ==
+          attend_rows::medium);
+}
+
+TEST_CASE("attend_schedule: Hopper's tiles, and who keeps to the portable path", "[policy]") {
+    attend_target const hopper{.path = attend_path::sm90};
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        attend_schedule const prefill =
+            attend_schedule_of({1, 16, 4, head_dim, 4096, 4096}, block_selection{}, {}, 0, hopper);
+        CHECK(prefill.path == attend_path::sm90);
+        CHECK(prefill.rows == attend_rows::large);
+        CHECK(prefill.tile_tokens * prefill.tile_heads == 128);
+        attend_schedule const decode =
+            attend_schedule_of({1, 16, 4, head_dim, 1, 4096}, block_selection{}, {}, 0, hopper);
+        CHECK(decode.path == attend_path::sm80);
+        CHECK(decode.rows == attend_rows::decode);
+        attend_schedule const chunk =
+            attend_schedule_of({1, 16, 4, head_dim, 12, 4096}, block_selection{}, {}, 0, hopper);
+        CHECK(chunk.path == attend_path::sm90);
+        CHECK(chunk.rows == attend_rows::medium);
+    }
+}
+
+TEST_CASE("attend_schedule: random problems on Hopper fit their tiles and never cross a query block", "[policy]") {
+    testing::random_source random(9);
+    int wrong = 0;
+    for (int i = 0; i < 3000; ++i) {
+        example const e = draw_example(random);
+        attend_schedule const s =
+            attend_schedule_of(e.shape, e.selection, e.window, e.tail, {.path = attend_path::sm90});
+        wrong += s.tile_tokens * s.tile_heads > rows_of_class(s.path, {e.shape.head_dim, s.rows});
+        wrong += !e.selection.empty() && e.selection.query_block % s.tile_tokens != 0;
+        wrong += (s.rows == attend_rows::decode) != (s.path == attend_path::sm80);
+    }
+    CHECK(wrong == 0);
 }

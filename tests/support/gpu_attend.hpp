@@ -24,12 +24,12 @@ struct attend_outcome {
 
 /// Launches what `set` makes of the input's params, and checks that only output and lse were written.
 template <class T, class Set>
-attend_outcome run_attend(attend_input<T>& in, Set const& set) {
+attend_outcome run_attend(attend_input<T>& in, Set const& set, device_info const& device = current_device()) {
     device_copy<T> memory(in);
     auto p = memory.params();
     set(p);
     attend_outcome r;
-    r.plan = run_on_device(p);
+    r.plan = run_on_device(p, device);
     r.bytes = memory.download();
     CHECK(memory.stray_write(r.bytes, !p.lse.empty()) == -1);
     r.output = in.output(r.bytes.data());
@@ -63,8 +63,14 @@ void check_close(std::vector<double> const& output, std::vector<double> const& l
 
 template <class T, class Set>
 attend_plan check_attend(attend_input<T>& in, Set const& set) {
+    auto const expected = expect_attend(in, set);
     auto const found = run_attend(in, set);
-    check_close<T>(found.output, found.lse, expect_attend(in, set));
+    check_close<T>(found.output, found.lse, expected);
+    if (found.plan.schedule.path != attend_path::sm80) {  // the portable path serves other devices
+        auto const portable = run_attend(in, set, portable_device());
+        INFO("portable path");
+        check_close<T>(portable.output, portable.lse, expected);
+    }
     return found.plan;
 }
 
@@ -233,21 +239,27 @@ inline attend_sample draw_sample(std::int32_t head_dim, std::uint64_t seed, std:
     return s;
 }
 
-/// Samples [first, first + count) of a head_dim, each against the oracle; every row class of the kernel must occur.
+/// Samples [first, first + count) of a head_dim, each against the oracle; every row class of the kernels must occur, and on
+/// Hopper every loader.
 template <class T>
 void check_samples(std::int32_t head_dim, std::int32_t count, bool small = false) {
-    std::vector<int> met(3, 0);
+    std::vector<int> met(3, 0), loaders(3, 0);
     for (std::int32_t i = 0; i < count; ++i) {
         attend_sample const s = draw_sample(head_dim, small ? 7 : 1, i, small);
         INFO("sample " << i << ", " << describe(s));
         auto in = s.input<T>();
         auto const plan = check_attend(in, [&](attend_params<T>& p) { s.set(p); });
         ++met[static_cast<std::size_t>(plan.schedule.rows)];
+        if (plan.schedule.path == attend_path::sm90) ++loaders[static_cast<std::size_t>(plan.schedule.loader)];
     }
     INFO("decode " << met[0] << ", medium " << met[1] << ", large " << met[2]);
     CHECK(met[0] > 0);
     CHECK(met[1] > 0);
-    CHECK((met[2] > 0 || head_dim == 256));
+    bool const hopper = current_device().compute_capability == 90 && current_device().instructions == 90;
+    CHECK((met[2] > 0 || (head_dim == 256 && !hopper)));
+    INFO("atoms " << loaders[0] << ", boxes " << loaders[1] << ", rows " << loaders[2]);
+    CHECK((!hopper || head_dim == 64 || small || loaders[0] > 0));
+    CHECK((!hopper || small || (loaders[1] > 0 && loaders[2] > 0)));
 }
 
 }  // namespace winnow::testing

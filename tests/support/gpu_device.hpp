@@ -36,6 +36,13 @@ inline device_info const& current_device() {
     return device;
 }
 
+/// The same, with the portable kernels alone.
+inline device_info portable_device() {
+    device_info d = current_device();
+    d.instructions = 80;
+    return d;
+}
+
 /// The oracle may use the whole machine.
 inline reference::run_options all_threads() {
     return {.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
@@ -85,8 +92,8 @@ private:
 
 /// Plans `p`, lends exactly the workspace that the plan asks for, launches, and waits. Returns the plan.
 template <class Params>
-auto run_on_device(Params const& p) {
-    auto const plan = winnow::plan(p, current_device());
+auto run_on_device(Params const& p, device_info const& device = current_device()) {
+    auto const plan = winnow::plan(p, device);
     INFO("plan: " << plan.why.field << " " << plan.why.rule << " " << plan.why.value);
     REQUIRE(plan.why.ok());
     device_memory scratch(plan.workspace_bytes, plan.workspace_bytes > 0 ? 4096 : 0);

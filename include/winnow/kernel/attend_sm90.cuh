@@ -153,7 +153,6 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         __syncwarp();
         if (lane == 0) ptx::barrier_arrive(&full[slot_of(which).stage]);
     };
-    key_row_places<tile.keys / copying::warps> places;
     task_drawer<T, HeadDim, Rows> drawer(a);
     step_range steps{0, 0};   // of task t - 1
     std::uint32_t index = 0;  // of the step, over all tasks
@@ -201,15 +200,14 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
                         task.work.kv_head * (of_keys ? p.keys.stride[2] : p.values.stride[2]),
                     of_keys ? p.keys.stride[0] : p.values.stride[0], of_keys ? p.keys.stride[1] : p.values.stride[1],
                     static_cast<std::uint32_t>(p.keys.extent[0])};
-                if (step == steps.begin) places.find(a.attend, task.walk, step * tile.keys + part * rows);
+                key_row_places<rows> places;
+                places.find(a.attend, task.walk, step * tile.keys + part * rows);
                 ptx::barrier_wait(&empty[to_slot.stage], to_slot.free_parity);
                 if (step > steps.begin) announce(index - 1);
                 if (draws)
                     note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
                               granule_at(task.walk, step * granules + lane));
-                auto const these = places;
-                places.find(a.attend, task.walk, (step + 1) * tile.keys + part * rows);  // on its way meanwhile
-                these.template copy<layout, HeadDim>(to, part * rows, source);
+                places.template copy<layout, HeadDim>(to, part * rows, source);
                 ++index;
             }
             if (draws && step == drawing_step) {
