@@ -1,0 +1,50 @@
+// Tuning of the cascade operators: rows and threads of the kernels that gather, score, decide and move.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+
+namespace winnow {
+
+inline constexpr int cascade_gather_threads = 256;
+inline constexpr int cascade_gather_rows = 8;     ///< rows of a block at most
+inline constexpr int cascade_gather_turns = 512;  ///< rotations that a block holds, 8 bytes each
+inline constexpr int cascade_reduce_threads = 256;
+inline constexpr int cascade_decide_threads = 256;
+inline constexpr int cascade_decide_tokens = 128;  ///< tokens of a chunk whose lists fit the block's shared memory
+inline constexpr int cascade_move_threads = 256;
+inline constexpr int cascade_move_rows_of_block = 8;
+
+/// Rows of a block that rotates `pairs` pairs of channels.
+WINNOW_HOST_DEVICE constexpr std::int32_t cascade_gather_rows_of(std::int32_t pairs) {
+    return pairs == 0 ? cascade_gather_rows : smaller(cascade_gather_rows, cascade_gather_turns / pairs);
+}
+
+/// Tile of the score kernel. Keys are the rows of its matrix product and stay in registers; queries stream by.
+struct cascade_score_tile {
+    std::int32_t row_tiles;   ///< of 16 keys a warp; their fragments take 64 registers
+    std::int32_t warps;       ///< each with keys of its own, all with the same queries
+    std::int32_t queries;     ///< of a step
+    std::int32_t columns;     ///< queries whose scores are in registers at a time
+    std::int32_t min_blocks;  ///< thread blocks per multiprocessor that registers must allow
+
+    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return warps * 32; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return row_tiles * 16; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t keys() const { return warps * warp_keys(); }
+};
+
+/// Tile for a head dimension. Queries are read from shared memory once for all keys of a warp, so its 256 / head_dim row
+/// tiles set the ratio of loads to products.
+WINNOW_HOST_DEVICE constexpr cascade_score_tile cascade_score_tile_of(std::int32_t head_dim) {
+    return {256 / head_dim, 4, 64, 32, 3};
+}
+
+/// Query heads that one block of the score kernel takes one after the other. Long chunks take one, which makes the most
+/// blocks; short ones all of a group, so that keys are read once.
+WINNOW_HOST_DEVICE constexpr std::int32_t cascade_score_heads(std::int32_t max_queries, std::int32_t group) {
+    return max_queries <= 64 ? group : 1;
+}
+
+}  // namespace winnow
