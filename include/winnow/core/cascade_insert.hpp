@@ -53,10 +53,10 @@ struct cascade_level {
     float const* score;      ///< [size]
 
     cascade_offer const* offered;  ///< in order of steps
-    std::int32_t offers;
+    std::int32_t offers;           ///< in `offered`
     std::int32_t const* appended;  ///< indices of the offers that are appended, ascending
-    std::int32_t appends;
-    cascade_offer const* winner;  ///< [appends + 1] of each group
+    std::int32_t appends;          ///< in `appended`
+    cascade_offer const* winner;   ///< [appends + 1] of each group
 
     /// Slot of entry x.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t slot(std::int32_t x) const {
