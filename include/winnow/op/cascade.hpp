@@ -100,7 +100,8 @@ constexpr attend_params<T> attend_part(cascade_attend_params<T> const& p, tensor
     part.queries = q;
     part.keys = detail::lined_up(k, shape);
     part.values = detail::lined_up(v, shape);
-    part.kv = {.length = lengths, .max_length = shape.max_keys};
+    part.kv.length = lengths;
+    part.kv.max_length = shape.max_keys;
     part.rows = p.rows;
     part.output = p.output;
     part.lse = p.lse;
@@ -218,7 +219,8 @@ constexpr cascade_prefill_plan cascade_plan_of(cascade_prefill_params<T> const& 
     layout.take(scores ? static_cast<std::size_t>(p.keys.extent[0] * whole * p.cache.token_heads()) : 0, sizeof(float));
     result.scratch = layout.bytes;
     float known = 0;  // only whether there are scores matters
-    for (std::int64_t const count : {whole, tokens % whole}) {
+    std::int64_t const counts[] = {whole, tokens % whole};
+    for (std::int64_t const count : counts) {
         if (count == 0) continue;
         auto const part = attend_part(p, 0, count, scores ? &known : nullptr);
         auto const attend = cascade_plan_of(part, device);

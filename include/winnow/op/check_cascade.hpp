@@ -125,8 +125,11 @@ constexpr attend_params<T> chunk_part(cascade_attend_params<T> const& p) {
     part.queries = p.queries;
     part.keys = p.keys;
     part.values = p.values;
-    if (p.rows.start != nullptr)
-        part.kv = {.layout = kv_layout::ragged, .start = p.rows.start, .max_length = p.rows.max_length};
+    if (p.rows.start != nullptr) {
+        part.kv.layout = kv_layout::ragged;
+        part.kv.start = p.rows.start;
+        part.kv.max_length = p.rows.max_length;
+    }
     part.rows = p.rows;
     part.output = p.output;
     part.lse = p.lse;

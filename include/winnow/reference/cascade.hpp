@@ -4,10 +4,12 @@
 //   score of a slot <- beta^S score + sum_m beta^(S - 1 - m) p_mj, reduced over heads; of a new token the sum alone
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -62,6 +64,15 @@ inline double score_of(double const* q, double const* k, std::int32_t channels) 
     return sum;
 }
 inline float score_of(float const* q, float const* k, std::int32_t channels) { return rounded_dot(q, k, channels); }
+
+/// One score of several heads'.
+template <class Real>
+Real reduced(cascade_reduction reduction, std::vector<Real> scores) {
+    std::sort(scores.begin(), scores.end());
+    if (reduction == cascade_reduction::max) return scores.back();
+    if (reduction == cascade_reduction::median) return scores[(scores.size() - 1) / 2];
+    return std::accumulate(scores.begin(), scores.end(), Real{0}) / static_cast<Real>(scores.size());
+}
 
 /// The keys that the chunk of a request sees, from the definition of positions.
 template <class Real, class T>
@@ -202,9 +213,10 @@ void cascade_run(cascade_attend_params<T> const& p, cascade_result& result, run_
         auto const fade = static_cast<Real>(std::pow(p.scorer.beta, chunk.tokens));
         for (std::int32_t s = 0; s < cache.token_heads(); ++s)
             for (std::int32_t j = 0; j < cached + chunk.tokens; ++j) {
-                Real const score = reduce_heads(p.scorer.reduction, share, [&](std::int32_t head) {
-                    return sums[static_cast<std::size_t>(s * share + head)][static_cast<std::size_t>(j)];
-                });
+                std::vector<Real> shared;
+                for (std::int32_t g = 0; g < share; ++g)
+                    shared.push_back(sums[static_cast<std::size_t>(s * share + g)][static_cast<std::size_t>(j)]);
+                Real const score = reduced(p.scorer.reduction, shared);
                 if (j >= cached) {
                     auto const row =
                         static_cast<std::size_t>(chunk.outer * p.queries.extent[1] + chunk.first_row + j - cached);
