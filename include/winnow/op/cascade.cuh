@@ -123,8 +123,8 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
     return launch_kernel(cascade_move_rows<T, cascade_pass::place>, move, cascade_move_threads, 0, stream, a);
 }
 
-/// Chunk after chunk on one stream: attend, score where tokens fight, insert.
-template <class T>
+/// Chunk after chunk on one stream with the kernels of one head dimension: attend, score where tokens fight, insert.
+template <int HeadDim, class T>
 status launch(cascade_prefill_params<T> const& p, cascade_prefill_plan const& plan, workspace scratch,
               cudaStream_t stream) {
     if (!plan) return plan.why;
@@ -138,11 +138,20 @@ status launch(cascade_prefill_params<T> const& p, cascade_prefill_plan const& pl
     std::int64_t const tokens = p.keys.extent[1];
     for (std::int64_t first = 0; first < tokens; first += p.chunk) {
         auto const part = attend_part(p, first, smaller<std::int64_t>(p.chunk, tokens - first), scores);
-        if (auto s = launch(part, cascade_plan_of(part, plan.device), rest, stream); !s) return s;
+        if (auto s = launch<HeadDim>(part, cascade_plan_of(part, plan.device), rest, stream); !s) return s;
         auto const insertion = insert_part(part);
         if (auto s = launch(insertion, cascade_plan_of(insertion, plan.device), rest, stream); !s) return s;
     }
     return {};
+}
+
+/// The same with any of the default instances.
+template <class T>
+status launch(cascade_prefill_params<T> const& p, cascade_prefill_plan const& plan, workspace scratch,
+              cudaStream_t stream) {
+    if (!plan) return plan.why;
+    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+                    [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream); });
 }
 
 /// Forgets the tokens of a sequence. One asynchronous memset; may be captured.
