@@ -17,23 +17,26 @@
 namespace winnow {
 
 /// What a block's threads share. Lists of short chunks lie here, since a decode step waits for every access.
+template <int Threads>
 struct cascade_decide_storage {
     cascade_counters before, after;
-    block_sum_storage<cascade_decide_threads, std::int32_t> sums;
+    block_sum_storage<Threads, std::int32_t> sums;
     cascade_offer offered[2 * cascade_decide_tokens];
     cascade_offer winner[cascade_decide_tokens + 1];
     std::int32_t appended[cascade_decide_tokens];
 };
 
 /// Lists the offers that `level` appends, and returns how many there are. All threads call; ends with a barrier.
+template <int Threads>
 WINNOW_DEVICE std::int32_t list_appends(cascade_level const& level, cascade_layout const& layout, std::int32_t index,
-                                        std::int64_t seen, std::int32_t* appended, cascade_decide_storage& shared) {
+                                        std::int64_t seen, std::int32_t* appended,
+                                        cascade_decide_storage<Threads>& shared) {
     std::int32_t found = 0;
-    for (std::int32_t base = 0; base < level.offers; base += cascade_decide_threads) {
+    for (std::int32_t base = 0; base < level.offers; base += Threads) {
         std::int32_t const k = base + static_cast<std::int32_t>(threadIdx.x);
         bool const appends =
             k < level.offers && level.appends_offer(k, layout.accepts(index, seen + level.offered[k].step));
-        auto const sum = block_sum<cascade_decide_threads>(shared.sums, appends ? 1 : 0);
+        auto const sum = block_sum<Threads>(shared.sums, appends ? 1 : 0);
         if (appends) appended[found + sum.before] = k;
         found += sum.all;
     }
@@ -42,10 +45,11 @@ WINNOW_DEVICE std::int32_t list_appends(cascade_level const& level, cascade_layo
 }
 
 /// Block (set of tokens, request): fills the list of moves, and the counters after the chunk.
-template <class T>
-__global__ void __launch_bounds__(cascade_decide_threads)
+template <class T, cascade_decide_threads Threads>
+__global__ void __launch_bounds__(static_cast<int>(Threads))
     cascade_decide(cascade_insert_arguments<T> const __grid_constant__ a) {
-    __shared__ cascade_decide_storage shared;
+    constexpr int threads = static_cast<int>(Threads);
+    __shared__ cascade_decide_storage<threads> shared;
     std::int32_t const thread = threadIdx.x, token_head = blockIdx.x, b = blockIdx.y;
     cascade_cache<T> const& cache = a.params.cache;
     cascade_layout const& layout = cache.layout;
@@ -77,7 +81,7 @@ __global__ void __launch_bounds__(cascade_decide_threads)
     std::int32_t const sinks =
         static_cast<std::int32_t>(smaller<std::int64_t>(larger<std::int64_t>(layout.sinks - seen, 0), chunk.tokens));
     std::int32_t offers = chunk.tokens - sinks, moves = sinks;
-    for (std::int32_t u = thread; u < chunk.tokens; u += cascade_decide_threads) {
+    for (std::int32_t u = thread; u < chunk.tokens; u += threads) {
         float const score =
             a.params.scores.data == nullptr ? 0.0f : a.params.scores(chunk.outer, chunk.first_row + u, token_head);
         cascade_offer const offer{u, rows + u, score};
@@ -94,14 +98,13 @@ __global__ void __launch_bounds__(cascade_decide_threads)
         level.appended = lists.appended;
         level.winner = lists.winner;
         level.appends = list_appends(level, layout, i, seen, lists.appended, shared);
-        for (std::int32_t g = thread; g <= level.appends; g += cascade_decide_threads)
-            lists.winner[g] = level.winner_of(g);
+        for (std::int32_t g = thread; g <= level.appends; g += threads) lists.winner[g] = level.winner_of(g);
         __syncthreads();
         std::int32_t const evicted = level.evicted(), first = level.first_moved();
         cascade_offer* const next = lists.offered + ((i + 1) & 1) * pitch;
-        for (std::int32_t x = thread; x < evicted; x += cascade_decide_threads) next[x] = level.passed_on(x);
+        for (std::int32_t x = thread; x < evicted; x += threads) next[x] = level.passed_on(x);
         std::int32_t const end = level.count + level.appends;
-        for (std::int32_t x = first + thread; x < end; x += cascade_decide_threads)
+        for (std::int32_t x = first + thread; x < end; x += threads)
             lists.moves[moves + x - first] = move_of(level.first_row + level.slot(x), level.entry(x));
         if (thread == 0) {
             shared.after.count[i] = level.next_count();

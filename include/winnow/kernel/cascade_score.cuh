@@ -45,34 +45,47 @@ struct cascade_score_work {
     std::int32_t first_token;  ///< token of the chunk that the tile's first key is; below 0 for cached ones
     std::int32_t first_query;  ///< that counts and sees a key of the tile
     std::int32_t first_head;
-    std::int32_t steps;  ///< of one head
 };
 
-/// Starts the copy of `Rows` rows into a swizzled tile; zeros for those behind the first `count`.
+/// A step: a tile of queries of one head. Steps run through the queries, then through the heads.
+struct cascade_score_step {
+    std::int32_t head;
+    std::int32_t query;
+
+    WINNOW_DEVICE void advance(cascade_score_work const& w, std::int32_t queries) {
+        query += queries;
+        if (query >= w.chunk.tokens) query = w.first_query, ++head;
+    }
+};
+
+/// Starts the copy of `Rows` rows into a swizzled tile; zeros for those behind the first `count`. Whole tiles, which
+/// are nearly all, take the branch without a test for each row.
 template <int Rows, int HeadDim, int Threads, class T>
 WINNOW_DEVICE void fetch_tile(std::uint32_t tile, T const* rows, std::int64_t stride, std::int32_t count) {
     constexpr int chunks = HeadDim / 8, rows_per_pass = Threads / chunks;
     static_assert(Threads % chunks == 0 && Rows % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
-    WINNOW_UNROLL
-    for (int pass = 0; pass < Rows / rows_per_pass; ++pass) {
-        int const row = pass * rows_per_pass + first;
-        bool const exists = row < count;
-        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), rows + (exists ? row * stride + chunk * 8 : 0),
-                           exists);
+    T const* from = rows + first * stride + chunk * 8;
+    if (count >= Rows) {
+        WINNOW_UNROLL
+        for (int pass = 0; pass < Rows / rows_per_pass; ++pass, from += rows_per_pass * stride)
+            ptx::copy_async_16(tile + swizzled<HeadDim>(pass * rows_per_pass + first, chunk), from);
+        return;
     }
+    for (int row = first; row < Rows; row += rows_per_pass, from += rows_per_pass * stride)
+        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), row < count ? from : rows, row < count);
 }
 
 /// Offsets of the exponents of a step's queries: -lse, and the weight of their age.
 template <int Queries, class T>
 WINNOW_DEVICE void query_offsets(float (&offset)[Queries], cascade_attend_arguments<T> const& a,
-                                 cascade_score_work const& w, std::int32_t head, std::int32_t first) {
+                                 cascade_score_work const& w, cascade_score_step step) {
     int const t = threadIdx.x;
     if (t >= Queries) return;
-    std::int32_t const query = first + t;
+    std::int32_t const query = step.query + t;
     float value = minus_infinity;
     if (query < w.chunk.tokens) {
-        float const lse = a.lse.values(w.chunk.outer, w.chunk.first_row + query, head);
+        float const lse = a.lse.values(w.chunk.outer, w.chunk.first_row + query, step.head);
         float const base2 = a.lse.base == lse_base::natural ? lse * log2_e : lse;
         // Ages times log2(beta) in double: for a beta next to 1 the product is what counts.
         auto const age = static_cast<float>(a.log2_beta * (w.chunk.tokens - 1 - query));
@@ -122,14 +135,11 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
                          static_cast<std::int32_t>(blockIdx.x) * tile.keys(),
                          0,
                          0,
-                         static_cast<std::int32_t>(blockIdx.y) * a.heads_per_block,
-                         0};
+                         static_cast<std::int32_t>(blockIdx.y) * a.heads_per_block};
     if (w.first_key >= w.keys || w.chunk.tokens == 0) return;
     w.first_token = w.first_key - (w.keys - w.chunk.tokens);
     w.first_query = larger(w.chunk.tokens - a.params.scorer.counted(w.chunk.tokens), larger(w.first_token, 0));
-    w.steps = ceil_div(w.chunk.tokens - w.first_query, tile.queries);
-    std::int32_t const kv_head = w.first_head / a.shape.group();
-    std::int32_t const total = w.steps * a.heads_per_block;
+    std::int32_t const kv_head = w.first_head / a.shape.group(), end_head = w.first_head + a.heads_per_block;
 
     std::uint32_t const tiles = ptx::shared_address(shared.tiles);
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -143,36 +153,35 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
     __syncthreads();  // queries take the place of the keys
 
     float const c = a.params.scale * log2_e;
-    auto const fetch = [&](std::int32_t step) {
-        std::int32_t const head = w.first_head + step / w.steps;
-        std::int32_t const first = w.first_query + step % w.steps * tile.queries;
-        T const* const rows = a.q.data + a.q.offset(w.chunk.outer, w.chunk.first_row + first, head);
-        fetch_tile<tile.queries, HeadDim, tile.threads()>(tiles + (step & 1) * tile.queries * row_bytes, rows,
-                                                          a.q.stride[1], w.chunk.tokens - first);
+    auto const fetch = [&](cascade_score_step step, int buffer) {
+        T const* const rows = a.q.data + a.q.offset(w.chunk.outer, w.chunk.first_row + step.query, step.head);
+        fetch_tile<tile.queries, HeadDim, tile.threads()>(tiles + buffer * tile.queries * row_bytes, rows,
+                                                          a.q.stride[1], w.chunk.tokens - step.query);
         ptx::copy_async_commit();
-        query_offsets(shared.offset[step & 1], a, w, head, first);
+        query_offsets(shared.offset[buffer], a, w, step);
     };
     float sum[tile.row_tiles][2] = {};
-    fetch(0);
-    for (std::int32_t step = 0; step < total; ++step) {
+    cascade_score_step now{w.first_head, w.first_query}, next = now;
+    fetch(now, 0);
+    for (int buffer = 0; now.head < end_head; now = next, buffer ^= 1) {
+        next.advance(w, tile.queries);
         ptx::copy_async_wait<0>();
         __syncthreads();  // queries of this step are there; nobody reads those of the last one any more
-        if (step + 1 < total) fetch(step + 1);
-        std::int32_t const in_head = step % w.steps, first = w.first_query + in_head * tile.queries;
+        if (next.head < end_head) fetch(next, buffer ^ 1);
         // Query at which this lane's first key is seen, counted from the step's first query.
-        std::int32_t const seen_from = w.first_token + warp * tile.warp_keys() + lane / 4 - first;
-        bool const masked = w.first_token + tile.keys() - 1 > first;
+        std::int32_t const seen_from = w.first_token + warp * tile.warp_keys() + lane / 4 - now.query;
+        bool const masked = w.first_token + tile.keys() - 1 > now.query;
         // Unrolled, ptxas interleaves the blocks of columns and runs out of registers.
 #pragma unroll 1
         for (int column = 0; column < tile.queries; column += tile.columns) {
             float score[tile.row_tiles][column_tiles][4];
-            score_rows<T, HeadDim, tile.row_tiles, column_tiles>(
-                score, keys, tiles + ((step & 1) * tile.queries + column) * row_bytes);
+            score_rows<T, HeadDim, tile.row_tiles, column_tiles>(score, keys,
+                                                                 tiles + (buffer * tile.queries + column) * row_bytes);
             if (masked) hide_queries(score, seen_from - column);
-            add_probabilities(sum, score, shared.offset[step & 1] + column, c);
+            add_probabilities(sum, score, shared.offset[buffer] + column, c);
         }
-        if (in_head + 1 < w.steps) continue;
-        float* const to = a.sums + (std::int64_t{b} * a.shape.heads + w.first_head + step / w.steps) * a.shape.max_keys;
+        if (next.head == now.head) continue;
+        float* const to = a.sums + (std::int64_t{b} * a.shape.heads + now.head) * a.shape.max_keys;
         WINNOW_UNROLL
         for (int i = 0; i < tile.row_tiles; ++i) WINNOW_UNROLL
         for (int h = 0; h < 2; ++h) {

@@ -115,7 +115,11 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
                                         region<T>(scratch, plan.staged)};
     auto const batch = static_cast<unsigned>(p.batch());
     dim3 const decide(static_cast<unsigned>(p.cache.token_heads()), batch);
-    if (auto s = launch_kernel(cascade_decide<T>, decide, cascade_decide_threads, 0, stream, a); !s) return s;
+    bool const few = cascade_decide_threads_of(p.max_tokens()) == cascade_decide_threads::few;
+    auto const kernel =
+        few ? cascade_decide<T, cascade_decide_threads::few> : cascade_decide<T, cascade_decide_threads::many>;
+    auto const threads = static_cast<int>(cascade_decide_threads_of(p.max_tokens()));
+    if (auto s = launch_kernel(kernel, decide, threads, 0, stream, a); !s) return s;
     dim3 const move(static_cast<unsigned>(ceil_div(moves, cascade_move_rows_of_block)),
                     static_cast<unsigned>(p.cache.kv_heads), batch);
     if (auto s = launch_kernel(cascade_move_rows<T, cascade_pass::stage>, move, cascade_move_threads, 0, stream, a); !s)

@@ -12,10 +12,18 @@ inline constexpr int cascade_gather_threads = 256;
 inline constexpr int cascade_gather_rows = 8;     ///< rows of a block at most
 inline constexpr int cascade_gather_turns = 512;  ///< rotations that a block holds, 8 bytes each
 inline constexpr int cascade_reduce_threads = 256;
-inline constexpr int cascade_decide_threads = 256;
 inline constexpr int cascade_decide_tokens = 128;  ///< tokens of a chunk whose lists fit the block's shared memory
 inline constexpr int cascade_move_threads = 256;
 inline constexpr int cascade_move_rows_of_block = 8;
+
+/// Threads of a block that decides: all there can be for long chunks, since there are only as many blocks as sets of
+/// tokens; few where a decode step waits at their barriers.
+enum class cascade_decide_threads : std::int32_t { few = 128, many = 1024 };
+
+/// Threads for chunks of up to `max_tokens`.
+WINNOW_HOST_DEVICE constexpr cascade_decide_threads cascade_decide_threads_of(std::int32_t max_tokens) {
+    return max_tokens <= cascade_decide_tokens ? cascade_decide_threads::few : cascade_decide_threads::many;
+}
 
 /// Rows of a block that rotates `pairs` pairs of channels.
 WINNOW_HOST_DEVICE constexpr std::int32_t cascade_gather_rows_of(std::int32_t pairs) {

@@ -10,7 +10,10 @@ template __global__ void cascade_score<bf16, 64>(cascade_attend_arguments<bf16> 
 template __global__ void cascade_score<bf16, 128>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_score<bf16, 256>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_reduce<bf16>(cascade_attend_arguments<bf16> const __grid_constant__);
-template __global__ void cascade_decide<bf16>(cascade_insert_arguments<bf16> const __grid_constant__);
+template __global__ void cascade_decide<bf16, cascade_decide_threads::few>(
+    cascade_insert_arguments<bf16> const __grid_constant__);
+template __global__ void cascade_decide<bf16, cascade_decide_threads::many>(
+    cascade_insert_arguments<bf16> const __grid_constant__);
 template __global__ void
 cascade_move_rows<bf16, cascade_pass::stage>(cascade_insert_arguments<bf16> const __grid_constant__);
 template __global__ void
@@ -21,7 +24,10 @@ template __global__ void cascade_score<fp16, 64>(cascade_attend_arguments<fp16> 
 template __global__ void cascade_score<fp16, 128>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_score<fp16, 256>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_reduce<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
-template __global__ void cascade_decide<fp16>(cascade_insert_arguments<fp16> const __grid_constant__);
+template __global__ void cascade_decide<fp16, cascade_decide_threads::few>(
+    cascade_insert_arguments<fp16> const __grid_constant__);
+template __global__ void cascade_decide<fp16, cascade_decide_threads::many>(
+    cascade_insert_arguments<fp16> const __grid_constant__);
 template __global__ void
 cascade_move_rows<fp16, cascade_pass::stage>(cascade_insert_arguments<fp16> const __grid_constant__);
 template __global__ void
