@@ -93,6 +93,31 @@ TEST_CASE("cascade layout: a partly filled cache has no holes in its positions",
     }
 }
 
+TEST_CASE("cascade layout: segments are runs of ascending positions", "[core]") {
+    auto const layout = layout_of(3, {5, 4, 1});
+    for (cascade_counters const& counters :
+         {cascade_counters{}, cascade_counters{2, {}, {}}, cascade_counters{50, {5, 4, 1}, {3, 1, 0}},
+          cascade_counters{50, {5, 4, 1}, {0, 3, 0}}, cascade_counters{9, {5, 2, 0}, {4, 0, 0}},
+          cascade_counters{9, {100, -2, 7}, {99, -5, 3}}}) {
+        std::int32_t next = 0;
+        for (std::int32_t i = 0; i < segments_of(layout); ++i) {
+            cascade_segment const s = segment_at(layout, counters, i);
+            REQUIRE(s.rows >= 0);
+            REQUIRE(s.rows <= max_segment_rows(layout));
+            if (s.rows > 0) REQUIRE(s.first == next);
+            for (std::int32_t r = 0; r < s.rows; ++r) {
+                cascade_entry const entry = entry_at(layout, counters, s.first + r);
+                REQUIRE(entry.row == s.first_row + r);
+                if (counters.head[0] < 5) REQUIRE(entry.position == entry.row - s.row_origin);
+            }
+            next += s.rows;
+        }
+        CHECK(next == live_tokens(layout, counters));
+    }
+    CHECK(max_segment_rows(layout_of(0, {1})) == 1);
+    CHECK(max_segment_rows(layout_of(30, {5, 7})) == 30);
+}
+
 TEST_CASE("cascade layout: bad counters stay inside the cache", "[core]") {
     auto const layout = layout_of(3, {4, 4});
     cascade_counters const bad{-5, {100, -7}, {1000, -3}};
@@ -112,16 +137,25 @@ TEST_CASE("cascade cache: exact bytes, nothing overlaps", "[core]") {
     auto const at = [&](void const* p) { return static_cast<char const*>(p) - memory; };
     CHECK(cache.token_heads() == 2);
     CHECK(at(cache.counters(0)) == 0);
-    CHECK(at(cache.keys(0, 0)) == 256);
-    CHECK(at(cache.keys(0, 1)) == 256 + 12 * 64 * 2);
-    CHECK(at(cache.values(0, 0)) == 256 + cache.row_bytes());
+    CHECK(at(cache.keys(0, 0)) == 512);
+    CHECK(at(cache.keys(0, 1)) == 512 + 12 * 64 * 2);
+    CHECK(at(cache.values(0, 0)) == 512 + cache.row_bytes());
     CHECK(cache.row_bytes() == 2 * 12 * 64 * 2);
-    CHECK(at(cache.scores(0, 0)) == 256 + 2 * cache.row_bytes());
+    CHECK(at(cache.scores(0, 0)) == 512 + 2 * cache.row_bytes());
     CHECK(at(cache.scores(0, 1)) == at(cache.scores(0, 0)) + 9 * 4);
-    CHECK(at(cache.origins(0, 0)) == at(cache.scores(0, 0)) + 256);
+    CHECK(at(cache.origins(0, 0)) == at(cache.scores(0, 0)) + 512);
     CHECK(at(cache.counters(1)) == cache.sequence_bytes());
-    CHECK(cache.sequence_bytes() == 256 + 2 * cache.row_bytes() + 512);
+    CHECK(cache.sequence_bytes() == 512 + 2 * cache.row_bytes() + 1024);
     CHECK(cascade_bytes(cache) == static_cast<std::size_t>(3 * cache.sequence_bytes()));
+    for (std::int32_t const head_dim : {64, 128, 256}) {  // a rotated copy, and a row more; all on a grid of rows
+        cache.head_dim = head_dim, cache.stored = cascade_keys::with_rotated;
+        CHECK(cache.stored_rows() == 13);
+        CHECK(at(cache.keys(0, 1)) - at(cache.keys(0, 0)) == 13 * head_dim * 2);
+        CHECK(at(cache.rotated(0, 0)) == at(cache.origins(0, 0)) + 512);
+        CHECK(at(cache.rotated(0, 0)) + cache.row_bytes() == at(cache.counters(1)));
+        CHECK(cache.sequence_rows() * head_dim * 2 == cache.sequence_bytes());
+        CHECK((at(cache.values(2, 1)) - at(cache.values(0, 0))) % (head_dim * 2) == 0);
+    }
     cache.heads = cascade_heads::shared;
     CHECK(cache.token_heads() == 1);
     CHECK(cache.token_head_of(1) == 0);

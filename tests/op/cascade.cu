@@ -29,16 +29,17 @@ rope const halves = {.theta = 1e4f};
 rope const adjacent = {.theta = 5e5f, .rotary_dim = 32, .pairing = rope_pairing::adjacent};
 
 // What is wrong with scores; empty if nothing is. As testing::compare, but probabilities have a floor of their own: an
-// exponent between -16 and 16 is rounded to 2^-20, and 2^x and log2 x are good to 2^-22.
+// exponent between -16 and 16 is rounded to 2^-20, and 2^x and log2 x are good to 2^-22. `twice`: the twin rounds other
+// numbers than the kernel, whose keys are rotated by other angles, so that the largest error of a few is another one.
 std::string wrong_scores(std::vector<double> const& values, std::vector<double> const& oracle,
-                         std::vector<double> const& rounded) {
+                         std::vector<double> const& rounded, bool twice) {
     if (values.size() != oracle.size() || rounded.size() != oracle.size()) return "sizes differ";
     if (auto const i = testing::misplaced(values, oracle); i < oracle.size())
         return "NaN or inf at " + std::to_string(i) + ": found " + std::to_string(values[i]);
     double scale = 0;
     for (double const x : oracle) scale = std::isfinite(x) ? std::fmax(scale, std::fabs(x)) : scale;
     auto const kernel = testing::distance_of(values, oracle), twin = testing::distance_of(rounded, oracle);
-    double const allowed = 2 * twin.most + 0x1p-18 * scale;
+    double const allowed = (twice ? 4 : 2) * twin.most + 0x1p-18 * scale;
     if (kernel.most <= allowed) return "";
     return "off by " + std::to_string(1e6 * kernel.most) + "e-6 at " + std::to_string(kernel.at) + ", allowed " +
            std::to_string(1e6 * allowed) + "e-6";
@@ -88,9 +89,9 @@ public:
                 a.insert(a.end(), b.begin(), b.end());
                 return a;
             };
-            std::string const wrong =
-                wrong_scores(together(in.values_of(found.scores), in.slot_scores(found.cache)),
-                             together(exact.scores, exact.slots), together(rounded.scores, rounded.slots));
+            std::string const wrong = wrong_scores(
+                together(in.values_of(found.scores), in.slot_scores(found.cache)), together(exact.scores, exact.slots),
+                together(rounded.scores, rounded.slots), in.shape().stored == cascade_keys::with_rotated);
             CHECK(wrong == "");
         }
         // Nothing else was written: the host wrote the same places.
@@ -98,7 +99,7 @@ public:
         std::size_t stray = 0;
         for (std::size_t i = 0; i < after.size(); i += 4) {  // words: a float may keep some of its bytes
             bool const allowed = touched(i) || touched(i + 1) || touched(i + 2) || touched(i + 3);
-            if (!allowed && std::memcmp(&after[i], &before[i], 4) != 0) ++stray;
+            if (!allowed && std::memcmp(&after[i], &before[i], 4) != 0 && !in.loose(i)) ++stray;
         }
         CHECK(stray == 0);
         accept(after);
@@ -108,7 +109,19 @@ public:
         upload();
         testing::run_on_device(in.insert(device_.data()));
         REQUIRE(reference::cascade_insert(in.insert(in.memory().base())).ok());
-        CHECK(same(download()));
+        std::vector<char> after = download();
+        if (in.shape().stored == cascade_keys::with_rotated) {
+            // Rotated in fp32 here and in double there: at most a rounding apart. The device's go on.
+            auto const host = in.rotated_keys(in.cache(in.memory().base()));
+            auto const found = in.rotated_keys(in.cache(after.data()));
+            double worst = 0;
+            for (std::size_t i = 0; i < host.size(); ++i)
+                worst = std::fmax(worst, std::fabs(found[i] - host[i]) / std::fmax(std::fabs(host[i]), 1.0));
+            CHECK(worst <= 2 * testing::unit_roundoff<T>);
+            for (std::size_t i = 0; i < after.size(); ++i)
+                if (after[i] != in.memory().base()[i] && in.loose(i)) in.memory().base()[i] = after[i];
+        }
+        CHECK(same(after));
     }
     void step(lengths const& tokens) {
         in.draw_step(tokens);
@@ -187,6 +200,49 @@ TEMPLATE_TEST_CASE("cascade: chunk after chunk", "[gpu]", bf16, fp16) {
                               {{150}, {65}, {64}, {3}, {1}, {1}, {97}});
                 ++seed;
             }
+}
+
+TEMPLATE_TEST_CASE("cascade: decode over rows as they lie", "[gpu]", bf16, fp16) {
+    std::uint64_t seed = 1;
+    for (std::int32_t const head_dim : {64, 128, 256})
+        for (cascade_positions const positions : {cascade_positions::cached, cascade_positions::original})
+            for (cascade_heads const shared : {cascade_heads::per_kv_head, cascade_heads::shared}) {
+                std::int32_t const batch = seed % 3 == 0 ? 2 : 1;
+                auto const all = [&](std::int32_t n) { return lengths(static_cast<std::size_t>(batch), n); };
+                run<TestType>({.layout = seed % 2 == 0 ? even_cascade(4, 120, 4) : uneven(5, {61, 30, 17}),
+                               .heads = seed % 4 == 0 ? 3 : 8,
+                               .kv_heads = seed % 4 == 0 ? 3 : 2,
+                               .head_dim = head_dim,
+                               .token_heads = shared,
+                               .batch = batch,
+                               .max_tokens = 150,
+                               .sequence = batch == 2 ? lengths{2, 0} : lengths{},
+                               .sequences = batch == 2 ? 3 : 0,
+                               .lse = seed % 2 != 0,
+                               .head_major = seed % 5 == 0,
+                               .rotation = seed % 3 == 1   ? rope{}
+                                           : seed % 3 == 0 ? halves
+                                                           : adjacent,
+                               .positions = positions,
+                               .scorer = {all_queries{}, 0.99},
+                               .stored = cascade_keys::with_rotated,
+                               .seed = seed},
+                              {all(1), all(1), all(40), all(1), all(150), all(1), all(1), all(1), all(70), all(1)});
+                ++seed;
+            }
+}
+
+TEST_CASE("cascade: decode over rows as they lie, small", "[gpu][small]") {
+    run<bf16>({.layout = uneven(3, {9, 4, 1}),
+               .heads = 4,
+               .kv_heads = 2,
+               .batch = 3,
+               .max_tokens = 20,
+               .sequence = {1, -1, 0},
+               .sequences = 2,
+               .rotation = halves,
+               .stored = cascade_keys::with_rotated},
+              {{1, 1, 1}, {20, 20, 20}, {1, 1, 1}, {1, 1, 1}, {3, 3, 3}, {1, 1, 1}});
 }
 
 TEST_CASE("cascade: a first chunk of any size, many tokens at a time, an estimate", "[gpu]") {

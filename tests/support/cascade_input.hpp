@@ -26,6 +26,7 @@ struct cascade_shape {
     rope rotation = {};
     cascade_positions positions = cascade_positions::cached;
     cascade_scorer scorer = {};
+    cascade_keys stored = cascade_keys::unrotated;
     std::uint64_t seed = 1;
 };
 
@@ -93,6 +94,7 @@ public:
         c.kv_heads = shape_.kv_heads;
         c.head_dim = shape_.head_dim;
         c.heads = shape_.token_heads;
+        c.stored = shape_.stored;
         return c;
     }
     cascade_attend_params<T> attend(void* base) const {
@@ -120,6 +122,40 @@ public:
         return p;
     }
     cascade_insert_params<T> insert(void* base) const { return insert_part(attend(base)); }
+
+    /// True if byte `at` of the memory belongs to the rotated copy of keys, or to a row for the token of a decode step:
+    /// what an oracle need not have to the bit.
+    bool loose(std::size_t at) {
+        auto const c = cache(memory_.base());
+        if (!c.has_rotated()) return false;
+        char const* const byte = memory_.base() + at;
+        auto const row = static_cast<std::int64_t>(c.head_dim * static_cast<std::int64_t>(sizeof(T)));
+        for (std::int32_t s = 0; s < c.sequences; ++s) {
+            auto const inside = [&](void const* begin, std::int64_t bytes) {
+                auto const from = static_cast<char const*>(begin);
+                return byte >= from && byte < from + bytes;
+            };
+            if (inside(c.rotated(s, 0), c.row_bytes())) return true;
+            for (std::int32_t h = 0; h < c.kv_heads; ++h)
+                if (inside(c.values(s, h) + std::int64_t{c.layout.rows()} * c.head_dim, row)) return true;
+        }
+        return false;
+    }
+    /// The rotated copies of all rows that hold a token, and zeros for the others.
+    static std::vector<double> rotated_keys(cascade_cache<T> const& c) {
+        std::vector<double> result;
+        for (std::int32_t s = 0; s < c.sequences; ++s)
+            for (std::int32_t h = 0; h < c.kv_heads; ++h)
+                for (std::int32_t i = 0; i < c.layout.rows(); ++i) {
+                    bool const live = i < live_tokens(c.layout, *c.counters(s));
+                    std::int32_t const row = live ? entry_at(c.layout, *c.counters(s), i).row : 0;
+                    for (std::int32_t d = 0; d < c.head_dim; ++d)
+                        result.push_back(
+                            live ? static_cast<double>(to_float(c.rotated(s, h)[std::int64_t{row} * c.head_dim + d]))
+                                 : 0.0);
+                }
+        return result;
+    }
 
     /// Any tensor as doubles, in the order of its axes.
     template <class View>

@@ -157,4 +157,41 @@ WINNOW_HOST_DEVICE constexpr cascade_entry entry_at(cascade_layout const& layout
     return {layout.sinks + before + slot, older + (age < 0 ? age + count : age)};
 }
 
+/// A run of rows whose positions ascend with the rows: position = row - row_origin. A ring makes two.
+struct cascade_segment {
+    std::int32_t first_row;   ///< of the cache
+    std::int32_t rows;        ///< may be 0
+    std::int32_t first;       ///< index among the cached tokens in physical order
+    std::int32_t row_origin;  ///< row that would have position 0
+};
+
+/// Segments of a cache: the sinks, and two of each sub-cache.
+WINNOW_HOST_DEVICE constexpr std::int32_t segments_of(cascade_layout const& layout) { return 1 + 2 * layout.levels; }
+
+/// Rows of one segment at most.
+WINNOW_HOST_DEVICE constexpr std::int32_t max_segment_rows(cascade_layout const& layout) {
+    std::int32_t most = larger(layout.sinks, 1);
+    for (std::int32_t i = 0; i < layout.levels; ++i) most = larger(most, layout.size[i]);
+    return most;
+}
+
+/// Segment `index` < segments_of(); clamped as live_tokens().
+WINNOW_HOST_DEVICE constexpr cascade_segment segment_at(cascade_layout const& layout, cascade_counters const& counters,
+                                                        std::int32_t index) {
+    std::int32_t const sinks = filled_sinks(layout, counters);
+    if (index == 0) return {0, sinks, 0, 0};
+    std::int32_t const level = (index - 1) / 2;
+    bool const newer = index % 2 == 1;  // slots before the head come after those behind it
+    std::int32_t row = layout.sinks, first = sinks, older = sinks, count = 0;
+    for (std::int32_t i = 0; i < layout.levels; ++i) {
+        std::int32_t const n = smaller(larger(counters.count[i], 0), layout.size[i]);
+        if (i < level) row += layout.size[i], first += n;
+        if (i == level) count = n;
+        if (i > level) older += n;
+    }
+    std::int32_t const head = smaller(larger(counters.head[level], 0), count);
+    if (newer) return {row, head, first, row + head - count - older};
+    return {row + head, count - head, first + head, row + head - older};
+}
+
 }  // namespace winnow

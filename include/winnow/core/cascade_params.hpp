@@ -21,6 +21,12 @@ enum class cascade_heads : std::int32_t {
     shared        ///< all KV heads of a sequence keep the same
 };
 
+/// What a cache stores of keys.
+enum class cascade_keys : std::int32_t {
+    unrotated,    ///< rotated anew for every chunk
+    with_rotated  ///< and a rotated copy, which decode steps read where it lies; half as much memory again
+};
+
 /// Positions that keys and queries are rotated by.
 enum class cascade_positions : std::int32_t {
     cached,   ///< index among the cached tokens from oldest to newest: never beyond sinks + slots + chunk
@@ -85,6 +91,9 @@ struct cascade_scorer {
     }
 };
 
+/// Alignment of every part of a sequence's memory: a multiple of a row of keys, so that all of them lie on one grid.
+inline constexpr std::int64_t cascade_alignment = 512;
+
 /// Caches of some sequences, in memory that the caller owns: cascade_bytes(cache) bytes, aligned to
 /// workspace_alignment. A sequence whose counters are zero is empty, whatever else its memory holds: zero all of it
 /// once, or reset each sequence before its first use. Keys are stored unrotated.
@@ -98,6 +107,7 @@ struct cascade_cache {
     std::int32_t kv_heads = 0;                         ///< key/value heads
     std::int32_t head_dim = 0;                         ///< channels of a head
     cascade_heads heads = cascade_heads::per_kv_head;  ///< which of them agree on tokens
+    cascade_keys stored = cascade_keys::unrotated;     ///< what is stored of keys
 
     /// Sets of tokens that a sequence keeps.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t token_heads() const {
@@ -107,19 +117,29 @@ struct cascade_cache {
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t token_head_of(std::int32_t kv_head) const {
         return heads == cascade_heads::shared ? 0 : kv_head;
     }
-    /// Bytes of the keys of a sequence, and of its values.
+    /// True if there is a rotated copy of keys.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool has_rotated() const { return stored == cascade_keys::with_rotated; }
+    /// Rows of one head: sinks, slots, and where decode steps read keys as they lie, one for the token that is not in
+    /// the cache yet.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t stored_rows() const {
+        return layout.rows() + (has_rotated() ? 1 : 0);
+    }
+    /// Bytes of the keys of a sequence, of its values, and of its rotated keys.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t row_bytes() const {
-        return round_up(std::int64_t{kv_heads} * layout.rows() * head_dim * static_cast<std::int64_t>(sizeof(T)),
-                        static_cast<std::int64_t>(workspace_alignment));
+        return round_up(std::int64_t{kv_heads} * stored_rows() * head_dim * static_cast<std::int64_t>(sizeof(T)),
+                        cascade_alignment);
     }
     /// Bytes of the scores of a sequence, and of its origins.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t slot_bytes() const {
-        return round_up(std::int64_t{token_heads()} * layout.slots() * 4,
-                        static_cast<std::int64_t>(workspace_alignment));
+        return round_up(std::int64_t{token_heads()} * layout.slots() * 4, cascade_alignment);
     }
     /// Bytes of one sequence.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t sequence_bytes() const {
-        return counter_bytes + 2 * row_bytes() + 2 * slot_bytes();
+        return counter_bytes + (has_rotated() ? 3 : 2) * row_bytes() + 2 * slot_bytes();
+    }
+    /// The same in rows of one head.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t sequence_rows() const {
+        return sequence_bytes() / (head_dim * static_cast<std::int64_t>(sizeof(T)));
     }
     /// Counters of a sequence, at the start of its memory.
     [[nodiscard]] WINNOW_HOST_DEVICE cascade_counters* counters(std::int32_t sequence) const {
@@ -127,11 +147,11 @@ struct cascade_cache {
     }
     /// Keys of a sequence and head: [row, channel], packed.
     [[nodiscard]] WINNOW_HOST_DEVICE T* keys(std::int32_t sequence, std::int32_t kv_head) const {
-        return at<T>(sequence, counter_bytes) + std::int64_t{kv_head} * layout.rows() * head_dim;
+        return at<T>(sequence, counter_bytes) + std::int64_t{kv_head} * stored_rows() * head_dim;
     }
     /// Values of a sequence and head: [row, channel], packed.
     [[nodiscard]] WINNOW_HOST_DEVICE T* values(std::int32_t sequence, std::int32_t kv_head) const {
-        return at<T>(sequence, counter_bytes + row_bytes()) + std::int64_t{kv_head} * layout.rows() * head_dim;
+        return at<T>(sequence, counter_bytes + row_bytes()) + std::int64_t{kv_head} * stored_rows() * head_dim;
     }
     /// Scores of a set of tokens: [slot].
     [[nodiscard]] WINNOW_HOST_DEVICE float* scores(std::int32_t sequence, std::int32_t token_head) const {
@@ -142,11 +162,16 @@ struct cascade_cache {
         return at<std::int32_t>(sequence, counter_bytes + 2 * row_bytes() + slot_bytes()) +
                std::int64_t{token_head} * layout.slots();
     }
+    /// The rotated copy of keys(), if there is one.
+    [[nodiscard]] WINNOW_HOST_DEVICE T* rotated(std::int32_t sequence, std::int32_t kv_head) const {
+        return at<T>(sequence, counter_bytes + 2 * row_bytes() + 2 * slot_bytes()) +
+               std::int64_t{kv_head} * stored_rows() * head_dim;
+    }
 
-    static constexpr std::int64_t counter_bytes = workspace_alignment;  ///< what the counters take
+    static constexpr std::int64_t counter_bytes = cascade_alignment;  ///< what the counters take
 
 private:
-    static_assert(sizeof(cascade_counters) <= workspace_alignment, "the counters fit their place");
+    static_assert(sizeof(cascade_counters) <= cascade_alignment, "the counters fit their place");
     template <class U>
     [[nodiscard]] WINNOW_HOST_DEVICE U* at(std::int32_t sequence, std::int64_t offset) const {
         return reinterpret_cast<U*>(static_cast<char*>(memory) + sequence * sequence_bytes() + offset);
@@ -224,6 +249,8 @@ struct cascade_insert_params {
     std::int32_t const* sequence = nullptr;  ///< as in cascade_attend_params
     tensor_view<float const, 3> scores =
         {};  ///< [batch, token, token head], as cascade_attend writes them; optional: without them all are 0
+    rope rotation = {};  ///< with a rotated copy of keys: what cascade_attend is given, always the same
+    cascade_positions positions = cascade_positions::cached;  ///< likewise
 
     /// Requests.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t batch() const {

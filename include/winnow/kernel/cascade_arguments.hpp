@@ -23,7 +23,7 @@ struct cascade_attend_arguments {
     rotary_arguments rotary;
     T* linear_keys;             ///< [batch, kv_head, max_keys, channel]
     T* linear_values;           ///< the same
-    T* turned_queries;          ///< extents of queries, packed; null without a rotation
+    T* turned_queries;          ///< extents of queries, packed; with segments [batch, segment, head, channel]
     std::int32_t* lengths;      ///< [batch] cached tokens and the chunk's
     float* sums;                ///< [batch, head, max_keys] attention that each key gets
     tensor_view<T const, 4> q;  ///< queries as attention reads them
@@ -34,6 +34,9 @@ struct cascade_attend_arguments {
     fast_divider set_heads;        ///< KV heads of a set
     fast_divider kv_heads;
     fast_divider heads;
+    std::int32_t segments = 0;                ///< runs of rows that a decode step attends to; 0: keys are lined up
+    std::int32_t* segment_rows = nullptr;     ///< [batch, segment] first row, counted from the first sequence's
+    std::int32_t* segment_lengths = nullptr;  ///< [batch, segment]
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_chunk chunk(std::int32_t b) const {
         return chunk_of(params.rows, params.sequence, params.cache.sequences, shape.max_queries, b);
@@ -65,6 +68,7 @@ struct cascade_insert_arguments {
     std::int32_t* move_count;    ///< [batch, token head]
     cascade_counters* counters;  ///< [batch] after the chunk
     T* staged;                   ///< [batch, kv_head, max_moves, keys and values, channel]
+    rotary_arguments rotary;     ///< of the copy of keys
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_chunk chunk(std::int32_t b) const {
         return chunk_of(params.rows, params.sequence, params.cache.sequences, max_tokens, b);

@@ -76,7 +76,7 @@ WINNOW_DEVICE void find_row(cascade_attend_arguments<T> const& a, cascade_chunk 
         T const* const rows =
             keys ? p.cache.keys(chunk.sequence, part.first_head) : p.cache.values(chunk.sequence, part.first_head);
         shared.source[at] = rows + entry.row * channels;
-        shared.source_head[at] = p.cache.layout.rows() * channels;
+        shared.source_head[at] = p.cache.stored_rows() * channels;
         std::int32_t position = entry.position;
         if (original && entry.row >= p.cache.layout.sinks)
             position = p.cache.origins(chunk.sequence,

@@ -7,14 +7,69 @@
 #include <cstdint>
 
 #include "winnow/core/device_query.cuh"
+#include "winnow/kernel/cascade_decode.cuh"
 #include "winnow/kernel/cascade_gather.cuh"
 #include "winnow/kernel/cascade_insert.cuh"
 #include "winnow/kernel/cascade_score.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/cascade.hpp"
 #include "winnow/op/launch_kernel.cuh"
+#include "winnow/op/merge.cuh"
 
 namespace winnow {
+
+namespace detail {
+
+/// A decode step over rows as they lie; `a` is complete but for what concerns segments.
+template <int HeadDim, class T>
+status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const& plan, workspace scratch,
+                       cudaStream_t stream) {
+    cascade_attend_params<T> const& p = a.params;
+    auto const batch = static_cast<unsigned>(a.shape.batch), segments = static_cast<unsigned>(plan.segments);
+    a.segments = plan.segments;
+    a.segment_rows = region<std::int32_t>(scratch, plan.segment_rows);
+    a.segment_lengths = region<std::int32_t>(scratch, plan.segment_lengths);
+    a.turned_queries = region<T>(scratch, plan.queries);
+    if (auto s = launch_kernel(cascade_segments<T>, dim3(segments, batch), cascade_gather_threads, 0, stream, a); !s)
+        return s;
+    auto part = segment_part<T>(p, plan.segments, a.turned_queries, a.segment_rows, a.segment_lengths,
+                                region<T>(scratch, plan.part_output), region<float>(scratch, plan.part_lse));
+    part.lse.base = a.lse.base;
+    workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
+    if (auto s = launch<HeadDim>(part, plan.attend, rest, stream); !s) return s;
+    auto const merge = merge_part(p, part, plan.segments, a.lse);
+    if (auto s = launch(merge, merge_plan{}, {}, stream); !s) return s;
+    if (!p.takes_scores()) return {};
+    std::int32_t const together = cascade_token_threads / (HeadDim / vector_channels) * cascade_token_keys;
+    dim3 const score(static_cast<unsigned>(ceil_div(max_segment_rows(p.cache.layout), together)),
+                     static_cast<unsigned>(a.shape.kv_heads), batch * segments);
+    return launch_kernel(cascade_score_token<T>, score, cascade_token_threads, 0, stream, a);
+}
+
+/// Any other step: keys are lined up, attended to, and scored.
+template <int HeadDim, class T>
+status launch_lined_up(cascade_attend_arguments<T> const& a, cascade_attend_plan const& plan, workspace scratch,
+                       cudaStream_t stream) {
+    cascade_attend_params<T> const& p = a.params;
+    batch_shape const& shape = a.shape;
+    std::int32_t const rows = cascade_gather_rows_of(a.rotary.rotation.pairs(shape.head_dim));
+    dim3 const gather(static_cast<unsigned>(ceil_div(shape.max_keys, rows)),
+                      static_cast<unsigned>(a.key_sets + 1 + (p.rotation.empty() ? 0 : 1)),
+                      static_cast<unsigned>(shape.batch));
+    if (auto s = launch_kernel(cascade_gather<T>, gather, cascade_gather_threads, 0, stream, a); !s) return s;
+    attend_params<T> attention = attend_part<T>(p, a.q, a.linear_keys, a.linear_values, a.lengths);
+    attention.lse = a.lse;
+    workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
+    if (auto s = launch<HeadDim>(attention, plan.attend, rest, stream); !s) return s;
+    if (!p.takes_scores()) return {};
+    constexpr cascade_score_tile tile = cascade_score_tile_of(HeadDim);
+    dim3 const score(static_cast<unsigned>(ceil_div(shape.max_keys, tile.keys())),
+                     static_cast<unsigned>(shape.heads / a.heads_per_block), static_cast<unsigned>(shape.batch));
+    return launch_kernel(cascade_score<T, HeadDim>, score, tile.threads(), sizeof(cascade_score_storage<T, HeadDim>),
+                         stream, a);
+}
+
+}  // namespace detail
 
 /// Runs a plan with the kernels of one head dimension. Allocates nothing, synchronises nothing, may be captured in a
 /// graph; counters, rows and sequences may change between replays.
@@ -59,25 +114,9 @@ status launch(cascade_attend_params<T> const& p, cascade_attend_plan const& plan
     a.heads = fast_divider(shape.heads);
     a.heads_per_block = cascade_score_heads(shape.max_queries, shape.group());
 
-    std::int32_t const rows = cascade_gather_rows_of(a.rotary.rotation.pairs(shape.head_dim));
-    dim3 const gather(static_cast<unsigned>(ceil_div(shape.max_keys, rows)),
-                      static_cast<unsigned>(a.key_sets + 1 + (p.rotation.empty() ? 0 : 1)),
-                      static_cast<unsigned>(shape.batch));
-    if (auto s = launch_kernel(cascade_gather<T>, gather, cascade_gather_threads, 0, stream, a); !s) return s;
-
-    attend_params<T> attention = attend_part<T>(p, a.q, a.linear_keys, a.linear_values, a.lengths);
-    attention.lse = a.lse;
-    workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
-    if (auto s = launch<HeadDim>(attention, plan.attend, rest, stream); !s) return s;
-    if (!p.takes_scores()) return {};
-
-    constexpr cascade_score_tile tile = cascade_score_tile_of(HeadDim);
-    dim3 const score(static_cast<unsigned>(ceil_div(shape.max_keys, tile.keys())),
-                     static_cast<unsigned>(shape.heads / a.heads_per_block), static_cast<unsigned>(shape.batch));
-    if (auto s = launch_kernel(cascade_score<T, HeadDim>, score, tile.threads(),
-                               sizeof(cascade_score_storage<T, HeadDim>), stream, a);
-        !s)
-        return s;
+    auto const done = plan.segments > 0 ? detail::launch_segments<HeadDim>(a, plan, scratch, stream)
+                                        : detail::launch_lined_up<HeadDim>(a, plan, scratch, stream);
+    if (!done || !p.takes_scores()) return done;
     dim3 const reduce(static_cast<unsigned>(ceil_div(shape.max_keys, cascade_reduce_threads)),
                       static_cast<unsigned>(p.cache.token_heads()), static_cast<unsigned>(shape.batch));
     return launch_kernel(cascade_reduce<T>, reduce, cascade_reduce_threads, 0, stream, a);
@@ -92,7 +131,7 @@ status launch(cascade_attend_params<T> const& p, cascade_attend_plan const& plan
                     [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream); });
 }
 
-/// Three kernels; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
+/// Three kernels, and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
 template <class T>
 status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan, workspace scratch,
               cudaStream_t stream) {
@@ -112,7 +151,8 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
                                         region<cascade_move>(scratch, plan.moves),
                                         region<std::int32_t>(scratch, plan.move_count),
                                         region<cascade_counters>(scratch, plan.counters),
-                                        region<T>(scratch, plan.staged)};
+                                        region<T>(scratch, plan.staged),
+                                        rotary_arguments_of(p.rotation, p.cache.head_dim)};
     auto const batch = static_cast<unsigned>(p.batch());
     dim3 const decide(static_cast<unsigned>(p.cache.token_heads()), batch);
     bool const few = cascade_decide_threads_of(p.max_tokens()) == cascade_decide_threads::few;
@@ -124,7 +164,12 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
                     static_cast<unsigned>(p.cache.kv_heads), batch);
     if (auto s = launch_kernel(cascade_move_rows<T, cascade_pass::stage>, move, cascade_move_threads, 0, stream, a); !s)
         return s;
-    return launch_kernel(cascade_move_rows<T, cascade_pass::place>, move, cascade_move_threads, 0, stream, a);
+    auto const placed =
+        launch_kernel(cascade_move_rows<T, cascade_pass::place>, move, cascade_move_threads, 0, stream, a);
+    if (!placed || !p.cache.has_rotated()) return placed;
+    std::int32_t const rows = cascade_gather_rows_of(a.rotary.rotation.pairs(p.cache.head_dim));
+    dim3 const turn(static_cast<unsigned>(ceil_div(moves, rows)), move.y, batch);
+    return launch_kernel(cascade_turn_rows<T>, turn, cascade_move_threads, 0, stream, a);
 }
 
 /// Chunk after chunk on one stream with the kernels of one head dimension: attend, score where tokens fight, insert.

@@ -14,6 +14,7 @@
 #include "winnow/core/workspace.hpp"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/check_cascade.hpp"
+#include "winnow/op/merge.hpp"
 #include "winnow/policy/cascade_policy.hpp"
 
 namespace winnow {
@@ -30,13 +31,18 @@ struct cascade_attend_plan {
     std::size_t lse = 0;              ///< offset of the log-sum-exp that scoring reads, where the caller wants none
     std::size_t sums = 0;             ///< offset of the attention that each key gets, per head
     std::size_t scratch = 0;          ///< offset of what attention needs
+    std::int32_t segments = 0;        ///< > 0: a decode step reads keys as they lie, in so many runs of rows
+    std::size_t segment_rows = 0;     ///< offset of where each run begins
+    std::size_t segment_lengths = 0;  ///< offset of their lengths
+    std::size_t part_output = 0;      ///< offset of the attention over each run
+    std::size_t part_lse = 0;         ///< offset of its log-sum-exp
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launches.
     [[nodiscard]] constexpr bool same_layout(cascade_attend_plan const& o) const {
-        return workspace_bytes == o.workspace_bytes && keys == o.keys && values == o.values && queries == o.queries &&
-               lengths == o.lengths && lse == o.lse && sums == o.sums && scratch == o.scratch &&
+        return segments == o.segments && workspace_bytes == o.workspace_bytes && keys == o.keys && values == o.values &&
+               queries == o.queries && lengths == o.lengths && lse == o.lse && sums == o.sums && scratch == o.scratch &&
                attend.same_layout(o.attend);
     }
 };
@@ -109,13 +115,82 @@ constexpr attend_params<T> attend_part(cascade_attend_params<T> const& p, tensor
     return part;
 }
 
+/// Runs of rows that a decode step reads where they lie; 0 where keys are lined up: without a rotated copy, for more than
+/// one token, and for ragged rows.
+template <class T>
+constexpr std::int32_t decode_segments(cascade_attend_params<T> const& p) {
+    batch_shape const shape = p.shape();
+    std::int32_t const segments = segments_of(p.cache.layout) + 1;
+    bool const fits =
+        std::int64_t{shape.batch} * segments <= 65535 && p.cache.sequences * p.cache.sequence_rows() <= max_tokens;
+    return p.cache.has_rotated() && p.rows.start == nullptr && shape.max_queries == 1 && fits ? segments : 0;
+}
+
+/// Attention of a token to each run of rows: requests whose one page is a run. `parts` may be unknown while planning.
+template <class T>
+constexpr attend_params<T> segment_part(cascade_attend_params<T> const& p, std::int32_t segments, T const* queries,
+                                        std::int32_t const* first_rows, std::int32_t const* lengths, T* output,
+                                        float* lse) {
+    cascade_cache<T> const& cache = p.cache;
+    std::int64_t const requests = p.queries.extent[0] * segments, heads = p.queries.extent[2],
+                       channels = cache.head_dim;
+    attend_params<T> part;
+    part.queries = packed_view(queries, {requests, std::int64_t{1}, heads, channels});
+    part.output = packed_view(output, {requests, std::int64_t{1}, heads, channels});
+    std::int64_t const extent[] = {cache.sequences * cache.sequence_rows(), max_segment_rows(cache.layout),
+                                   cache.kv_heads, channels};
+    std::int64_t const stride[] = {channels, channels, cache.stored_rows() * channels, 1};
+    for (int axis = 0; axis < 4; ++axis) part.keys.extent[axis] = extent[axis], part.keys.stride[axis] = stride[axis];
+    part.values = part.keys;
+    if (cache.memory != nullptr) part.keys.data = cache.rotated(0, 0), part.values.data = cache.values(0, 0);
+    part.kv.layout = kv_layout::block_table;
+    part.kv.pages = first_rows;
+    part.kv.length = lengths;
+    part.kv.table_stride = 1;
+    part.kv.max_length = max_segment_rows(cache.layout);
+    part.lse.values = packed_view(lse, {requests, std::int64_t{1}, heads});
+    part.scale = p.scale;
+    part.mask = full{};
+    return part;
+}
+
+/// The results of all runs, merged.
+template <class T>
+constexpr merge_params<T> merge_part(cascade_attend_params<T> const& p, attend_params<T> const& parts,
+                                     std::int32_t segments, lse_view const& lse) {
+    auto const& extent = p.queries.extent;
+    std::int64_t const row = extent[2] * extent[3];
+    merge_params<T> m;
+    std::int64_t const extents[] = {segments, extent[0], extent[2], extent[3]};
+    std::int64_t const strides[] = {row, segments * row, extent[3], 1};
+    m.outputs.data = parts.output.data;
+    m.lses.data = parts.lse.values.data;
+    for (int axis = 0; axis < 4; ++axis) m.outputs.extent[axis] = extents[axis], m.outputs.stride[axis] = strides[axis];
+    for (int axis = 0; axis < 3; ++axis)
+        m.lses.extent[axis] = extents[axis], m.lses.stride[axis] = axis == 2 ? 1 : strides[axis] / extent[3];
+    m.base = lse.base;
+    m.output.data = p.output.data;
+    m.lse.data = lse.values.data;
+    for (int axis = 0; axis < 3; ++axis) {  // [batch, 1, head, channel] as [row, head, channel]
+        int const from = axis == 0 ? 0 : axis + 1;
+        m.output.extent[axis] = p.output.extent[from], m.output.stride[axis] = p.output.stride[from];
+        if (axis < 2) m.lse.extent[axis] = lse.values.extent[from], m.lse.stride[axis] = lse.values.stride[from];
+    }
+    return m;
+}
+
 /// Layout of valid params. Reads extents only.
 template <class T>
 constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p, device_info const& device) {
     cascade_attend_plan result;
     batch_shape const shape = p.shape();
+    result.segments = decode_segments(p);
     T const* const unknown = nullptr;
-    result.attend = attend_plan_of(attend_part(p, p.queries, unknown, unknown, nullptr), device);
+    std::int32_t const segments = result.segments;
+    result.attend = segments > 0 ? attend_plan_of(segment_part(p, segments, unknown, nullptr, nullptr,
+                                                               static_cast<T*>(nullptr), static_cast<float*>(nullptr)),
+                                                  device)
+                                 : attend_plan_of(attend_part(p, p.queries, unknown, unknown, nullptr), device);
     if (!result.attend) {
         result.why = result.attend.why;
         return result;
@@ -126,16 +201,22 @@ constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p,
         return result;
     }
     auto const batch = static_cast<std::size_t>(shape.batch), max_keys = static_cast<std::size_t>(shape.max_keys);
-    std::size_t const rows = batch * static_cast<std::size_t>(shape.kv_heads) * max_keys;
+    std::size_t const rows = segments > 0 ? 0 : batch * static_cast<std::size_t>(shape.kv_heads) * max_keys;
     auto const query_rows = static_cast<std::size_t>(p.queries.extent[0] * p.queries.extent[1]);
+    std::size_t const parts = query_rows * static_cast<std::size_t>(segments);
     auto const heads = static_cast<std::size_t>(shape.heads), channels = static_cast<std::size_t>(shape.head_dim);
     workspace_layout layout;
     result.keys = layout.take(rows * channels, sizeof(T));
     result.values = layout.take(rows * channels, sizeof(T));
-    result.queries = layout.take(p.rotation.empty() ? 0 : query_rows * heads * channels, sizeof(T));
+    std::size_t const turned = segments > 0 ? parts : p.rotation.empty() ? 0 : query_rows;
+    result.queries = layout.take(turned * heads * channels, sizeof(T));
     result.lengths = layout.take(batch, sizeof(std::int32_t));
     result.lse = layout.take(p.takes_scores() && p.lse.empty() ? query_rows * heads : 0, sizeof(float));
     result.sums = layout.take(p.takes_scores() ? batch * heads * max_keys : 0, sizeof(float));
+    result.segment_rows = layout.take(parts, sizeof(std::int32_t));
+    result.segment_lengths = layout.take(parts, sizeof(std::int32_t));
+    result.part_output = layout.take(parts * heads * channels, sizeof(T));
+    result.part_lse = layout.take(parts * heads, sizeof(float));
     result.scratch = layout.bytes;
     result.workspace_bytes = layout.bytes + result.attend.workspace_bytes;
     return result;
@@ -203,7 +284,9 @@ constexpr cascade_insert_params<T> insert_part(cascade_attend_params<T> const& p
             .rows = p.rows,
             .cache = p.cache,
             .sequence = p.sequence,
-            .scores = p.scores};
+            .scores = p.scores,
+            .rotation = p.rotation,
+            .positions = p.positions};
 }
 
 /// Layout of valid params: scores of a chunk, then what attention and insertion use in turn. A last, shorter chunk may

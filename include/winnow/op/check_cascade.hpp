@@ -40,6 +40,7 @@ constexpr status check(cascade_cache<T> const& cache) {
     if (!supported_head_dims::contains(cache.head_dim))
         return fail(errc::unsupported, "cache.head_dim", "must be 64, 128 or 256", cache.head_dim);
     if (auto s = check_enum(cache.heads, cascade_heads::shared, "cache.heads"); !s) return s;
+    if (auto s = check_enum(cache.stored, cascade_keys::with_rotated, "cache.stored"); !s) return s;
     if (cache.sequences > (std::int64_t{1} << 60) / cache.sequence_bytes())
         return fail(errc::unsupported, "cache.sequences", "caches must take < 2^60 bytes", cache.sequences);
     if (cache.sequences == 0) return {};
@@ -165,7 +166,9 @@ template <class T>
 constexpr status check(cascade_insert_params<T> const& p) {
     if (auto s = check(p.cache); !s) return s;
     if (auto s = detail::check_cascade_rows(p.keys, p.values, p.rows, p.cache, p.sequence); !s) return s;
-    return detail::check_cascade_scores(p.scores, p.keys, p.cache);
+    if (auto s = detail::check_cascade_scores(p.scores, p.keys, p.cache); !s) return s;
+    if (auto s = check_rope(p.rotation, p.keys.extent[3]); !s) return s;
+    return check_enum(p.positions, cascade_positions::original, "positions");
 }
 
 /// The same for a whole prefill.

@@ -16,6 +16,9 @@ inline constexpr int cascade_decide_tokens = 128;  ///< tokens of a chunk whose 
 inline constexpr int cascade_move_threads = 256;
 inline constexpr int cascade_move_rows_of_block = 8;
 
+inline constexpr int cascade_token_threads = 256;
+inline constexpr int cascade_token_keys = 4;  ///< that a thread holds while it goes through the heads
+
 /// Threads of a block that decides: all there can be for long chunks, since there are only as many blocks as sets of
 /// tokens; few where a decode step waits at their barriers.
 enum class cascade_decide_threads : std::int32_t { few = 128, many = 1024 };

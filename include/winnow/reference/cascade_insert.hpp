@@ -8,6 +8,7 @@
 #include "winnow/core/cascade_params.hpp"
 #include "winnow/core/status.hpp"
 #include "winnow/op/cascade.hpp"
+#include "winnow/reference/append.hpp"
 
 namespace winnow::reference {
 
@@ -122,6 +123,27 @@ private:
     }
 };
 
+/// Makes the rotated copy of a sequence's keys anew: each row that holds a token, rotated by its number or by the index of
+/// its token.
+template <class T>
+void rotate_rows(cascade_insert_params<T> const& p, std::int32_t sequence) {
+    cascade_cache<T> const& cache = p.cache;
+    cascade_counters const& counters = *cache.counters(sequence);
+    for (std::int32_t h = 0; h < cache.kv_heads; ++h)
+        for (std::int32_t i = 0; i < live_tokens(cache.layout, counters); ++i) {
+            std::int32_t const row = entry_at(cache.layout, counters, i).row, slot = row - cache.layout.sinks;
+            bool const by_index = p.positions == cascade_positions::original && slot >= 0;
+            T const* const from = cache.keys(sequence, h) + std::int64_t{row} * cache.head_dim;
+            std::vector<double> channels;
+            for (std::int32_t c = 0; c < cache.head_dim; ++c)
+                channels.push_back(static_cast<double>(to_float(from[c])));
+            rotate(p.rotation, by_index ? cache.origins(sequence, cache.token_head_of(h))[slot] : row, channels);
+            T* const to = cache.rotated(sequence, h) + std::int64_t{row} * cache.head_dim;
+            for (std::int32_t c = 0; c < cache.head_dim; ++c)
+                to[c] = from_float<T>(static_cast<float>(channels[static_cast<std::size_t>(c)]));
+        }
+}
+
 /// Computes `p` on host pointers: checks it, then changes the caches. What is lost is told where asked for.
 template <class T>
 status cascade_insert(cascade_insert_params<T> const& p, cascade_losses* losses = nullptr) {
@@ -149,6 +171,7 @@ status cascade_insert(cascade_insert_params<T> const& p, cascade_losses* losses 
             after = set.counters;
         }
         *cache.counters(chunk.sequence) = after;
+        if (cache.has_rotated()) rotate_rows(p, chunk.sequence);
     }
     return {};
 }
