@@ -195,7 +195,16 @@ TEST_CASE("plans of cascade operators", "[op]") {
     CHECK(plan(p, old).why.code == errc::unsupported);
     auto const insertion = plan(insert_part(p), device);
     REQUIRE(insertion);
-    // Ten moves of a sequence and head at most: five tokens, into three sub-caches of four slots.
+    // A decode step over a rotated copy reads rows as they lie: sinks, two runs of each sub-cache, the token.
+    CHECK(whole.segments == 0);
+    testing::cascade_shape step{
+        .layout = even_cascade(2, 12, 3), .max_tokens = 1, .stored = cascade_keys::with_rotated};
+    testing::cascade_input<bf16> one(step);
+    CHECK(plan(one.attend(one.memory().base()), device).segments == 8);
+    step.ragged = true;
+    testing::cascade_input<bf16> packed(step);
+    CHECK(plan(packed.attend(packed.memory().base()), device).segments == 0);
+    // Moves of a sequence and head at most: five tokens, into three sub-caches of four slots.
     CHECK(max_cascade_moves(p.cache.layout, 5) == 2 + 3 * 4);
     CHECK(insertion.workspace_bytes - insertion.staged == 2 * 2 * 14 * 2 * 64 * 2);
 }

@@ -121,55 +121,89 @@ __global__ void __launch_bounds__(static_cast<int>(Threads))
     a.counters[b] = shared.after;
 }
 
-/// The two passes over the moves.
+/// Passes over the moves.
 enum class cascade_pass : std::int32_t {
-    stage,  ///< rows of the cache that go elsewhere, to the workspace
-    place   ///< all rows to their places, with scores, origins and counters
+    stage,   ///< rows of the cache that go elsewhere, to the workspace
+    place,   ///< all rows to their places, with scores, origins and counters
+    at_once  ///< both, through registers: for so few moves that one block holds them all
+};
+
+/// A vector of a row that moves.
+struct cascade_vector {
+    std::int32_t row;      ///< of the block
+    bool key;              ///< of keys, or of values
+    std::int32_t channel;  ///< first one
 };
 
 /// Block (group of moves, KV head, request).
 template <class T, cascade_pass Pass>
 __global__ void __launch_bounds__(cascade_move_threads)
     cascade_move_rows(cascade_insert_arguments<T> const __grid_constant__ a) {
-    std::int32_t const thread = threadIdx.x, first = blockIdx.x * cascade_move_rows_of_block, kv_head = blockIdx.y,
-                       b = blockIdx.z;
+    constexpr int rows_of_block = Pass == cascade_pass::at_once ? cascade_moves_at_once : cascade_move_rows_of_block;
+    std::int32_t const thread = threadIdx.x, first = blockIdx.x * rows_of_block, kv_head = blockIdx.y, b = blockIdx.z;
     cascade_cache<T> const& cache = a.params.cache;
     cascade_chunk const chunk = a.chunk(b);
     if (chunk.tokens == 0) return;
     std::int32_t const token_head = cache.token_head_of(kv_head), sinks = cache.layout.sinks;
     cascade_lists const lists = a.lists(b, token_head);
-    if (Pass == cascade_pass::place && first == 0 && kv_head == 0)
+    if (Pass != cascade_pass::stage && first == 0 && kv_head == 0)
         load_counters(*cache.counters(chunk.sequence), a.counters + b);
-    std::int32_t const rows = smaller(*lists.move_count - first, cascade_move_rows_of_block);
+    std::int32_t const rows = smaller<std::int32_t>(*lists.move_count - first, rows_of_block);
     if (rows <= 0) return;
 
-    T* const keys = cache.keys(chunk.sequence, kv_head);
-    T* const values = cache.values(chunk.sequence, kv_head);
-    std::int32_t const vectors = cache.head_dim / 8, shift = 31 - __clz(vectors);
-    for (std::int32_t i = thread; i < rows * 2 * vectors; i += cascade_move_threads) {
-        std::int32_t const row = i >> (shift + 1), channel = (i & (vectors - 1)) * 8;
-        bool const key = ((i >> shift) & 1) == 0;
-        cascade_move const move = lists.moves[first + row];
-        std::int32_t const token = move.source - cache.layout.rows();
-        T* const staged =
-            a.staged +
-            (((std::int64_t{b} * cache.kv_heads + kv_head) * a.max_moves + first + row) * 2 + !key) * cache.head_dim +
-            channel;
-        T* const cached = key ? keys : values;
-        if constexpr (Pass == cascade_pass::stage) {
-            if (token < 0)
-                *reinterpret_cast<uint4*>(staged) =
-                    *reinterpret_cast<uint4 const*>(cached + std::int64_t{move.source} * cache.head_dim + channel);
-        } else {
-            auto const& from = key ? a.params.keys : a.params.values;
-            T const* const source =
-                token < 0 ? staged : from.data + from.offset(chunk.outer, chunk.first_row + token, kv_head) + channel;
-            *reinterpret_cast<uint4*>(cached + std::int64_t{move.target} * cache.head_dim + channel) =
-                *reinterpret_cast<uint4 const*>(source);
+    std::int64_t const channels = cache.head_dim;
+    std::int32_t const shift = 31 - __clz(cache.head_dim / 8), items = rows << (shift + 1);
+    auto const vector_of = [&](std::int32_t i) {
+        return cascade_vector{i >> (shift + 1), ((i >> shift) & 1) == 0, (i & ((1 << shift) - 1)) * 8};
+    };
+    auto const cached = [&](cascade_vector const& v, std::int32_t row) {
+        T* const rows = v.key ? cache.keys(chunk.sequence, kv_head) : cache.values(chunk.sequence, kv_head);
+        return reinterpret_cast<uint4*>(rows + row * channels + v.channel);
+    };
+    auto const staged = [&](cascade_vector const& v) {
+        std::int64_t const row = (std::int64_t{b} * cache.kv_heads + kv_head) * a.max_moves + first + v.row;
+        return reinterpret_cast<uint4*>(a.staged + (row * 2 + !v.key) * channels + v.channel);
+    };
+    auto const given = [&](cascade_vector const& v, std::int32_t token) {
+        auto const& from = v.key ? a.params.keys : a.params.values;
+        return reinterpret_cast<uint4 const*>(from.data + from.offset(chunk.outer, chunk.first_row + token, kv_head) +
+                                              v.channel);
+    };
+    auto const token_of = [&](cascade_move const& move) { return move.source - cache.layout.rows(); };
+
+    if constexpr (Pass == cascade_pass::at_once) {
+        constexpr int most = cascade_moves_at_once * 2 * cascade_max_vectors / cascade_move_threads;
+        uint4 held[most];
+        WINNOW_UNROLL
+        for (int n = 0; n < most; ++n) {
+            std::int32_t const i = thread + n * cascade_move_threads;
+            if (i >= items) break;
+            cascade_vector const v = vector_of(i);
+            cascade_move const move = lists.moves[v.row];
+            held[n] = token_of(move) < 0 ? *cached(v, move.source) : *given(v, token_of(move));
+        }
+        __syncthreads();  // every source has been read
+        WINNOW_UNROLL
+        for (int n = 0; n < most; ++n) {
+            std::int32_t const i = thread + n * cascade_move_threads;
+            if (i >= items) break;
+            cascade_vector const v = vector_of(i);
+            *cached(v, lists.moves[v.row].target) = held[n];
+        }
+    } else {
+        for (std::int32_t i = thread; i < items; i += cascade_move_threads) {
+            cascade_vector const v = vector_of(i);
+            cascade_move const move = lists.moves[first + v.row];
+            std::int32_t const token = token_of(move);
+            if constexpr (Pass == cascade_pass::stage) {
+                if (token < 0) *staged(v) = *cached(v, move.source);
+            } else {
+                *cached(v, move.target) = token < 0 ? *staged(v) : *given(v, token);
+            }
         }
     }
     bool const speaks = cache.heads == cascade_heads::per_kv_head || kv_head == 0;  // for its set of tokens
-    if (Pass != cascade_pass::place || !speaks || thread >= rows) return;
+    if (Pass == cascade_pass::stage || !speaks || thread >= rows) return;
     cascade_move const move = lists.moves[first + thread];
     if (move.target < sinks) return;
     cache.scores(chunk.sequence, token_head)[move.target - sinks] = move.score;

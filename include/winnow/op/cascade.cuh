@@ -131,7 +131,7 @@ status launch(cascade_attend_params<T> const& p, cascade_attend_plan const& plan
                     [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream); });
 }
 
-/// Three kernels, and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
+/// Two or three kernels, and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
 template <class T>
 status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan, workspace scratch,
               cudaStream_t stream) {
@@ -160,12 +160,14 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
         few ? cascade_decide<T, cascade_decide_threads::few> : cascade_decide<T, cascade_decide_threads::many>;
     auto const threads = static_cast<int>(cascade_decide_threads_of(p.max_tokens()));
     if (auto s = launch_kernel(kernel, decide, threads, 0, stream, a); !s) return s;
-    dim3 const move(static_cast<unsigned>(ceil_div(moves, cascade_move_rows_of_block)),
+    bool const at_once = moves <= cascade_moves_at_once;
+    dim3 const move(at_once ? 1 : static_cast<unsigned>(ceil_div(moves, cascade_move_rows_of_block)),
                     static_cast<unsigned>(p.cache.kv_heads), batch);
-    if (auto s = launch_kernel(cascade_move_rows<T, cascade_pass::stage>, move, cascade_move_threads, 0, stream, a); !s)
-        return s;
+    auto const pass = [&](auto kernel) { return launch_kernel(kernel, move, cascade_move_threads, 0, stream, a); };
+    if (!at_once)
+        if (auto s = pass(cascade_move_rows<T, cascade_pass::stage>); !s) return s;
     auto const placed =
-        launch_kernel(cascade_move_rows<T, cascade_pass::place>, move, cascade_move_threads, 0, stream, a);
+        at_once ? pass(cascade_move_rows<T, cascade_pass::at_once>) : pass(cascade_move_rows<T, cascade_pass::place>);
     if (!placed || !p.cache.has_rotated()) return placed;
     std::int32_t const rows = cascade_gather_rows_of(a.rotary.rotation.pairs(p.cache.head_dim));
     dim3 const turn(static_cast<unsigned>(ceil_div(moves, rows)), move.y, batch);

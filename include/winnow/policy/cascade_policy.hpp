@@ -15,6 +15,8 @@ inline constexpr int cascade_reduce_threads = 256;
 inline constexpr int cascade_decide_tokens = 128;  ///< tokens of a chunk whose lists fit the block's shared memory
 inline constexpr int cascade_move_threads = 256;
 inline constexpr int cascade_move_rows_of_block = 8;
+inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block holds in registers: those of a decode step
+inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
 
 inline constexpr int cascade_token_threads = 256;
 inline constexpr int cascade_token_keys = 4;  ///< that a thread holds while it goes through the heads

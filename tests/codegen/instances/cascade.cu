@@ -10,10 +10,9 @@ template __global__ void cascade_gather<bf16>(cascade_attend_arguments<bf16> con
 template __global__ void cascade_score<bf16, 64>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_score<bf16, 128>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_score<bf16, 256>(cascade_attend_arguments<bf16> const __grid_constant__);
+template __global__ void cascade_reduce<bf16>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_segments<bf16>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_score_token<bf16>(cascade_attend_arguments<bf16> const __grid_constant__);
-template __global__ void cascade_turn_rows<bf16>(cascade_insert_arguments<bf16> const __grid_constant__);
-template __global__ void cascade_reduce<bf16>(cascade_attend_arguments<bf16> const __grid_constant__);
 template __global__ void
 cascade_decide<bf16, cascade_decide_threads::few>(cascade_insert_arguments<bf16> const __grid_constant__);
 template __global__ void
@@ -22,15 +21,17 @@ template __global__ void
 cascade_move_rows<bf16, cascade_pass::stage>(cascade_insert_arguments<bf16> const __grid_constant__);
 template __global__ void
 cascade_move_rows<bf16, cascade_pass::place>(cascade_insert_arguments<bf16> const __grid_constant__);
+template __global__ void
+cascade_move_rows<bf16, cascade_pass::at_once>(cascade_insert_arguments<bf16> const __grid_constant__);
+template __global__ void cascade_turn_rows<bf16>(cascade_insert_arguments<bf16> const __grid_constant__);
 
 template __global__ void cascade_gather<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_score<fp16, 64>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_score<fp16, 128>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_score<fp16, 256>(cascade_attend_arguments<fp16> const __grid_constant__);
+template __global__ void cascade_reduce<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_segments<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_score_token<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
-template __global__ void cascade_turn_rows<fp16>(cascade_insert_arguments<fp16> const __grid_constant__);
-template __global__ void cascade_reduce<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
 template __global__ void
 cascade_decide<fp16, cascade_decide_threads::few>(cascade_insert_arguments<fp16> const __grid_constant__);
 template __global__ void
@@ -39,5 +40,8 @@ template __global__ void
 cascade_move_rows<fp16, cascade_pass::stage>(cascade_insert_arguments<fp16> const __grid_constant__);
 template __global__ void
 cascade_move_rows<fp16, cascade_pass::place>(cascade_insert_arguments<fp16> const __grid_constant__);
+template __global__ void
+cascade_move_rows<fp16, cascade_pass::at_once>(cascade_insert_arguments<fp16> const __grid_constant__);
+template __global__ void cascade_turn_rows<fp16>(cascade_insert_arguments<fp16> const __grid_constant__);
 
 }  // namespace winnow
