@@ -38,6 +38,8 @@ static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv
               same(sharing::per_head, WINNOW_PER_HEAD));
 static_assert(same(rope_pairing::halves, WINNOW_HALVES) && same(rope_pairing::adjacent, WINNOW_ADJACENT));
 static_assert(same(cascade_heads::per_kv_head, WINNOW_OWN_TOKENS) && same(cascade_heads::shared, WINNOW_SHARED_TOKENS));
+static_assert(same(cascade_keys::unrotated, WINNOW_UNROTATED_KEYS) &&
+              same(cascade_keys::with_rotated, WINNOW_ROTATED_COPY));
 static_assert(same(cascade_positions::cached, WINNOW_CACHED_POSITIONS) &&
               same(cascade_positions::original, WINNOW_ORIGINAL_POSITIONS));
 static_assert(same(cascade_reduction::max, WINNOW_MAX) && same(cascade_reduction::mean, WINNOW_MEAN) &&
@@ -188,7 +190,8 @@ cascade_cache<T> cache_of(winnow_cascade_cache const& c) {
             .sequences = c.sequences,
             .kv_heads = c.kv_heads,
             .head_dim = c.head_dim,
-            .heads = static_cast<cascade_heads>(c.heads)};
+            .heads = static_cast<cascade_heads>(c.heads),
+            .stored = static_cast<cascade_keys>(c.stored)};
 }
 
 inline cascade_scorer from(winnow_cascade_scorer const& c) {
@@ -306,7 +309,9 @@ cascade_insert_params<T> params_of(winnow_cascade_insert_params const& c) {
             .rows = from(c.rows),
             .cache = cache_of<T>(c.cache),
             .sequence = c.sequence,
-            .scores = view<float const, 3>(c.scores)};
+            .scores = view<float const, 3>(c.scores),
+            .rotation = from(c.rotation),
+            .positions = static_cast<cascade_positions>(c.positions)};
 }
 
 template <class T>

@@ -26,6 +26,7 @@ PATH_PER_HEAD, PATH_PER_KV_GROUP = range(2)
 PER_BATCH, PER_KV_GROUP, PER_HEAD = range(3)
 HALVES, ADJACENT = range(2)
 OWN_TOKENS, SHARED_TOKENS = range(2)
+UNROTATED_KEYS, ROTATED_COPY = range(2)
 CACHED_POSITIONS, ORIGINAL_POSITIONS = range(2)
 MAX, MEAN, MEDIAN = range(3)
 WHOLE_CONTEXT, END_ALIGNED, MAX_STAGES, MAX_LEVELS = 2**31 - 1, -2**31, 8, 16
@@ -161,7 +162,7 @@ class CascadeLayout(ctypes.Structure):
 
 class CascadeCache(ctypes.Structure):
     _fields_ = [("memory", c_void_p), ("layout", CascadeLayout), ("sequences", c_int32), ("kv_heads", c_int32),
-                ("head_dim", c_int32), ("heads", c_int32)]
+                ("head_dim", c_int32), ("heads", c_int32), ("stored", c_int32)]
 
 
 class CascadeScorer(ctypes.Structure):
@@ -177,7 +178,7 @@ class CascadeAttendParams(Params):
 
 class CascadeInsertParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("keys", Tensor), ("values", Tensor), ("rows", QueryIndex),
-                ("cache", CascadeCache), ("sequence", c_void_p), ("scores", Tensor)]
+                ("cache", CascadeCache), ("sequence", c_void_p), ("scores", Tensor), ("rotation", Rope), ("positions", c_int32)]
 
 
 class CascadePrefillParams(Params):

@@ -232,6 +232,7 @@ WINNOW_API size_t winnow_stage_cache_entries(const winnow_method* method, int32_
 #define WINNOW_MAX_LEVELS 16
 
 typedef enum winnow_cascade_heads { WINNOW_OWN_TOKENS = 0, WINNOW_SHARED_TOKENS } winnow_cascade_heads;
+typedef enum winnow_cascade_keys { WINNOW_UNROTATED_KEYS = 0, WINNOW_ROTATED_COPY } winnow_cascade_keys;
 typedef enum winnow_cascade_positions {
     WINNOW_CACHED_POSITIONS = 0,
     WINNOW_ORIGINAL_POSITIONS
@@ -258,7 +259,8 @@ typedef struct winnow_cascade_cache {
     int32_t sequences;            /* that there is memory for */
     int32_t kv_heads;
     int32_t head_dim;
-    int32_t heads; /* winnow_cascade_heads */
+    int32_t heads;  /* winnow_cascade_heads */
+    int32_t stored; /* winnow_cascade_keys; a rotated copy serves decode steps and takes half as much memory again */
 } winnow_cascade_cache;
 
 /* Bytes of its memory, exactly; 0 for caches that no call accepts. `memory` is not looked at. */
@@ -418,6 +420,8 @@ typedef struct winnow_cascade_insert_params {
     winnow_cascade_cache cache; /* changed in place */
     const int32_t* sequence;
     winnow_tensor scores; /* fp32 [batch, token, token head]; zero: all are 0 */
+    winnow_rope rotation; /* with a rotated copy: as in winnow_cascade_attend_params, always the same */
+    int32_t positions;    /* likewise */
 } winnow_cascade_insert_params;
 
 /* Whole sequences chunk by chunk. */
