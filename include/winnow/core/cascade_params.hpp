@@ -214,9 +214,11 @@ struct cascade_attend_params {
     tensor_view<T const, 4> queries =
         {};                             ///< [batch, token, head, channel]; ragged: [1, row, head, channel] with `rows`
     tensor_view<T const, 4> keys = {};  ///< [batch | 1, token, kv_head, channel] of the same tokens, not rotated
-    tensor_view<T const, 4> values = {};     ///< axes of keys, own strides
-    query_index rows = {};                   ///< chunks of different lengths; default one row range per batch entry
-    cascade_cache<T> cache = {};             ///< read, but for the scores of its slots where `scores` is given
+    tensor_view<T const, 4> values = {};  ///< axes of keys, own strides
+    query_index rows = {};                ///< chunks of different lengths; default one row range per batch entry
+    cascade_cache<T> cache =
+        {};  ///< read, but for scores of slots where `scores` is given, and where there is a rotated
+             ///< copy the row behind the slots
     std::int32_t const* sequence = nullptr;  ///< [batch] sequence of each request, no two alike; outside
                                              ///< [0, sequences): padding. Null: sequence = request
     tensor_view<T, 4> output = {};           ///< axes of queries

@@ -15,33 +15,20 @@
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/ptx/convert.cuh"
-#include "winnow/stage/cascade_counters.cuh"
+#include "winnow/stage/cascade_rows.cuh"
 #include "winnow/stage/rotate_rows.cuh"
 
 namespace winnow {
 
-/// Rotations of the rows of one block.
-struct cascade_turns {
-    float2 rotation[cascade_gather_turns];      ///< [row, k, column]
-    std::uint64_t turns[cascade_gather_turns];  ///< [k, column]
-    std::int32_t position[cascade_gather_rows];
-};
-
-/// Copies `count` items of one row per head, rotated if there is a rotation. An item is a column of two vectors.
+/// Copies one row of `heads` heads, rotated where `rotates` is true.
 template <class T>
 WINNOW_DEVICE void copy_heads(rotary_arguments const& rotary, vector_columns const& columns, cascade_turns const& turns,
-                              std::int32_t row, T const* from, std::int64_t from_head, T* to, std::int64_t to_head,
-                              std::int32_t heads, bool rotates) {
+                              T const* from, std::int64_t from_head, T* to, std::int64_t to_head, std::int32_t heads,
+                              bool rotates) {
     std::int32_t const shift = 31 - __clz(columns.count());
-    for (std::int32_t i = threadIdx.x; i < heads << shift; i += blockDim.x) {
+    for (std::int32_t i = threadIdx.x; i < heads << shift; i += cascade_gather_threads) {
         std::int32_t const column = i & (columns.count() - 1), head = i >> shift;
-        std::int32_t const low = columns.first(column) * vector_channels;
-        std::int32_t const high = columns.second(column) * vector_channels;
-        T const* const source = from + head * from_head;
-        vector_pair pair{*reinterpret_cast<uint4 const*>(source + low), *reinterpret_cast<uint4 const*>(source + high)};
-        if (rotates) rotate_pair<T>(rotary, columns.rotary, turns.rotation, row, column, pair);
-        *reinterpret_cast<uint4*>(to + head * to_head + low) = pair.first;
-        *reinterpret_cast<uint4*>(to + head * to_head + high) = pair.second;
+        move_pair(rotary, columns, turns.rotation, 0, column, from + head * from_head, to + head * to_head, rotates);
     }
 }
 
@@ -85,13 +72,13 @@ __global__ void __launch_bounds__(cascade_gather_threads)
     }
     std::int64_t const channels = a.shape.head_dim, row = cache.layout.rows() * channels;
     std::int64_t const head = cache.stored_rows() * channels;
-    copy_heads(a.rotary, columns, turns, 0, p.queries.data + p.queries.offset(chunk.outer, chunk.first_row),
+    copy_heads(a.rotary, columns, turns, p.queries.data + p.queries.offset(chunk.outer, chunk.first_row),
                p.queries.stride[2], a.turned_queries + std::int64_t{part} * a.shape.heads * channels, channels,
                a.shape.heads, rotates);
     if (!token) return;
-    copy_heads(a.rotary, columns, turns, 0, p.keys.data + p.keys.offset(chunk.outer, chunk.first_row), p.keys.stride[2],
+    copy_heads(a.rotary, columns, turns, p.keys.data + p.keys.offset(chunk.outer, chunk.first_row), p.keys.stride[2],
                cache.rotated(chunk.sequence, 0) + row, head, a.shape.kv_heads, rotates);
-    copy_heads(a.rotary, columns, turns, 0, p.values.data + p.values.offset(chunk.outer, chunk.first_row),
+    copy_heads(a.rotary, columns, turns, p.values.data + p.values.offset(chunk.outer, chunk.first_row),
                p.values.stride[2], cache.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
 }
 
@@ -174,12 +161,7 @@ __global__ void __launch_bounds__(cascade_move_threads)
     for (std::int32_t i = threadIdx.x; i < rows << shift; i += cascade_move_threads) {
         std::int32_t const row = i >> shift, column = i & (columns.count() - 1);
         std::int64_t const at = std::int64_t{lists.moves[first + row].target} * cache.head_dim;
-        std::int64_t const low = at + columns.first(column) * vector_channels;
-        std::int64_t const high = at + columns.second(column) * vector_channels;
-        vector_pair pair{*reinterpret_cast<uint4 const*>(from + low), *reinterpret_cast<uint4 const*>(from + high)};
-        if (pairs > 0) rotate_pair<T>(a.rotary, columns.rotary, turns.rotation, row, column, pair);
-        *reinterpret_cast<uint4*>(to + low) = pair.first;
-        *reinterpret_cast<uint4*>(to + high) = pair.second;
+        move_pair(a.rotary, columns, turns.rotation, row, column, from + at, to + at, pairs > 0);
     }
 }
 

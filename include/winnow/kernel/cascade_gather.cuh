@@ -12,7 +12,7 @@
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/policy/append_policy.hpp"
 #include "winnow/policy/cascade_policy.hpp"
-#include "winnow/stage/cascade_counters.cuh"
+#include "winnow/stage/cascade_rows.cuh"
 #include "winnow/stage/rotate_rows.cuh"
 
 namespace winnow {
@@ -20,12 +20,10 @@ namespace winnow {
 /// What a block's threads share.
 template <class T>
 struct cascade_gather_storage {
-    float2 rotation[cascade_gather_turns];      ///< [row, k, column]
-    std::uint64_t turns[cascade_gather_turns];  ///< [k, column]
+    cascade_turns turns;
     cascade_counters counters;
     T const* source[cascade_gather_rows];  ///< first head of the block's
     std::int64_t source_head[cascade_gather_rows];
-    std::int32_t position[cascade_gather_rows];
 };
 
 /// One of three kinds of rows, for a set of heads.
@@ -81,13 +79,13 @@ WINNOW_DEVICE void find_row(cascade_attend_arguments<T> const& a, cascade_chunk 
         if (original && entry.row >= p.cache.layout.sinks)
             position = p.cache.origins(chunk.sequence,
                                        p.cache.token_head_of(part.first_head))[entry.row - p.cache.layout.sinks];
-        shared.position[at] = position;
+        shared.turns.position[at] = position;
         return;
     }
     tensor_view<T const, 4> const& from = queries ? p.queries : keys ? p.keys : p.values;
     shared.source[at] = from.data + from.offset(chunk.outer, chunk.first_row + token, part.first_head);
     shared.source_head[at] = from.stride[2];
-    shared.position[at] = (original ? static_cast<std::int32_t>(shared.counters.seen) : cached) + token;
+    shared.turns.position[at] = (original ? static_cast<std::int32_t>(shared.counters.seen) : cached) + token;
 }
 
 /// Block (group of rows, part, request). Heads whose tokens have the same positions share a block and its sines.
@@ -114,7 +112,8 @@ __global__ void __launch_bounds__(cascade_gather_threads)
     if (thread < rows) find_row(a, chunk, part, index, cached, first + thread, thread, shared);
     vector_columns const columns{a.shape.head_dim / vector_channels, part.rotates ? pairs / vector_channels : 0};
     if (part.rotates)
-        fill_rotations<cascade_gather_threads>(a.rotary, columns, rows, shared.position, shared.turns, shared.rotation);
+        fill_rotations<cascade_gather_threads>(a.rotary, columns, rows, shared.turns.position, shared.turns.turns,
+                                               shared.turns.rotation);
     __syncthreads();
 
     // head_dim is a power of two and rotary_dim a multiple of 16: a head has head_dim / 16 columns of two vectors.
@@ -125,12 +124,7 @@ __global__ void __launch_bounds__(cascade_gather_threads)
         std::int32_t const row = part.heads.quotient(pair_row), head = pair_row - row * part.heads.divisor;
         T const* const from = shared.source[row] + head * shared.source_head[row];
         T* const to = part.target + (first + row) * part.target_row + head * part.target_head;
-        std::int32_t const low = columns.first(column) * vector_channels;
-        std::int32_t const high = columns.second(column) * vector_channels;
-        vector_pair pair{*reinterpret_cast<uint4 const*>(from + low), *reinterpret_cast<uint4 const*>(from + high)};
-        if (part.rotates) rotate_pair<T>(a.rotary, columns.rotary, shared.rotation, row, column, pair);
-        *reinterpret_cast<uint4*>(to + low) = pair.first;
-        *reinterpret_cast<uint4*>(to + high) = pair.second;
+        move_pair(a.rotary, columns, shared.turns.rotation, row, column, from, to, part.rotates);
     }
 }
 

@@ -11,7 +11,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/policy/cascade_policy.hpp"
-#include "winnow/stage/cascade_counters.cuh"
+#include "winnow/stage/cascade_rows.cuh"
 #include "winnow/tile/block_sum.cuh"
 
 namespace winnow {

@@ -49,4 +49,16 @@ WINNOW_DEVICE void rotate_pair(rotary_arguments const& a, std::int32_t columns, 
         rotate_adjacent<T>(pair.first, pair.second, turn);
 }
 
+/// Moves a column of two vectors of a head, turned where `turns` is true.
+template <class T>
+WINNOW_DEVICE void move_pair(rotary_arguments const& a, vector_columns const& columns, float2 const* rotation,
+                             std::int32_t row, std::int32_t column, T const* from, T* to, bool turns) {
+    std::int32_t const low = columns.first(column) * vector_channels;
+    std::int32_t const high = columns.second(column) * vector_channels;
+    vector_pair pair{*reinterpret_cast<uint4 const*>(from + low), *reinterpret_cast<uint4 const*>(from + high)};
+    if (turns) rotate_pair<T>(a, columns.rotary, rotation, row, column, pair);
+    *reinterpret_cast<uint4*>(to + low) = pair.first;
+    *reinterpret_cast<uint4*>(to + high) = pair.second;
+}
+
 }  // namespace winnow
