@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -376,6 +377,44 @@ TEST_CASE("cascade: a million tokens, and counters beyond 2^31", "[gpu]") {
     later.in.cache(later.in.memory().base()).counters(0)->seen = (std::int64_t{1} << 33) - 20;
     later.step({50});
     later.step({1});
+}
+
+TEST_CASE("cascade: offsets beyond 2^31", "[gpu][big]") {
+    // The second of two caches of 2^22 slots begins beyond 2^32 bytes, and so do its values within it. With few tokens
+    // in it, it holds what a small cache holds.
+    cascade_shape shape{
+        .layout = sliding_window(3, 500), .heads = 2, .head_dim = 256, .max_tokens = 100, .rotation = halves};
+    both<bf16> small(shape);
+    small.upload();
+    auto attend = small.in.attend(small.device());
+    cascade_cache<bf16> large = attend.cache;
+    large.layout.size[0] = 1 << 22, large.sequences = 2;
+    std::size_t available = 0, total = 0;
+    testing::require_cuda(cudaMemGetInfo(&available, &total));
+    if (available <= 2 * cascade_bytes(large)) {
+        std::puts("cascade, offsets beyond 2^31: not enough free device memory, nothing tested");
+        return;
+    }
+    device_memory memory(cascade_bytes(large)), second(4);
+    std::int32_t const one = 1;
+    second.upload(&one, 4);
+    large.memory = memory.data();
+    testing::require_cuda(cudaMemset(large.counters(1), 0, sizeof(cascade_counters)));
+    auto far = attend;
+    far.cache = large, far.sequence = second.as<std::int32_t>();
+    device_memory output(static_cast<std::size_t>(attend.output.size()) * 2);
+    far.output.data = output.as<bf16>();
+    for (int step = 0; step < 3; ++step) {
+        small.in.draw_step({100});
+        auto const bytes = static_cast<std::size_t>(static_cast<char const*>(attend.cache.memory) -
+                                                    static_cast<char const*>(small.device()));
+        testing::require_cuda(cudaMemcpy(small.device(), small.in.memory().base(), bytes, cudaMemcpyHostToDevice));
+        testing::run_on_device(attend), testing::run_on_device(insert_part(attend));
+        auto near = small.download();
+        testing::run_on_device(far), testing::run_on_device(insert_part(far));
+        auto const found = output.download<char>();
+        CHECK(std::memcmp(found.data(), small.in.attend(near.data()).output.data, found.size()) == 0);
+    }
 }
 
 TEST_CASE("cascade: rows see no later token", "[gpu][small]") {
