@@ -502,8 +502,14 @@ TEST_CASE("cascade: prefill is attend and insert in turn, to the bit", "[gpu]") 
 }
 
 TEST_CASE("cascade: captured steps", "[gpu][small]") {
-    cascade_shape const shape{
-        .layout = even_cascade(2, 9, 3), .heads = 4, .kv_heads = 2, .batch = 2, .max_tokens = 1, .rotation = halves};
+    auto const stored = GENERATE(cascade_keys::unrotated, cascade_keys::with_rotated);
+    cascade_shape const shape{.layout = even_cascade(2, 9, 3),
+                              .heads = 4,
+                              .kv_heads = 2,
+                              .batch = 2,
+                              .max_tokens = 1,
+                              .rotation = halves,
+                              .stored = stored};
     both<bf16> sides(shape);
     sides.upload();
     auto const attend = sides.in.attend(sides.device());

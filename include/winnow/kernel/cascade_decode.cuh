@@ -132,37 +132,4 @@ __global__ void __launch_bounds__(cascade_token_threads)
     }
 }
 
-/// Rotates the copies of keys that an insertion has moved. Block (group of moves, KV head, request).
-template <class T>
-__global__ void __launch_bounds__(cascade_move_threads)
-    cascade_turn_rows(cascade_insert_arguments<T> const __grid_constant__ a) {
-    __shared__ cascade_turns turns;
-    cascade_cache<T> const& cache = a.params.cache;
-    cascade_layout const& layout = cache.layout;
-    std::int32_t const kv_head = blockIdx.y, b = blockIdx.z;
-    cascade_chunk const chunk = a.chunk(b);
-    if (chunk.tokens == 0) return;
-    cascade_lists const lists = a.lists(b, cache.token_head_of(kv_head));
-    std::int32_t const pairs = a.rotary.rotation.pairs(cache.head_dim), per_block = cascade_gather_rows_of(pairs);
-    std::int32_t const first = blockIdx.x * per_block, rows = smaller(*lists.move_count - first, per_block);
-    if (rows <= 0) return;
-    if (threadIdx.x < static_cast<unsigned>(rows)) {
-        cascade_move const move = lists.moves[first + threadIdx.x];
-        bool const by_index = a.params.positions == cascade_positions::original;
-        turns.position[threadIdx.x] = by_index ? move.origin : move.target;
-    }
-    vector_columns const columns{cache.head_dim / vector_channels, pairs / vector_channels};
-    if (pairs > 0)
-        fill_rotations<cascade_move_threads>(a.rotary, columns, rows, turns.position, turns.turns, turns.rotation);
-    __syncthreads();
-    std::int32_t const shift = 31 - __clz(columns.count());
-    T const* const from = cache.keys(chunk.sequence, kv_head);
-    T* const to = cache.rotated(chunk.sequence, kv_head);
-    for (std::int32_t i = threadIdx.x; i < rows << shift; i += cascade_move_threads) {
-        std::int32_t const row = i >> shift, column = i & (columns.count() - 1);
-        std::int64_t const at = std::int64_t{lists.moves[first + row].target} * cache.head_dim;
-        move_pair(a.rotary, columns, turns.rotation, row, column, from + at, to + at, pairs > 0);
-    }
-}
-
 }  // namespace winnow

@@ -10,6 +10,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/kernel/cascade_arguments.hpp"
+#include "winnow/kernel/cascade_turn.cuh"
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/stage/cascade_rows.cuh"
 #include "winnow/tile/block_sum.cuh"
@@ -125,7 +126,7 @@ __global__ void __launch_bounds__(static_cast<int>(Threads))
 enum class cascade_pass : std::int32_t {
     stage,   ///< rows of the cache that go elsewhere, to the workspace
     place,   ///< all rows to their places, with scores, origins and counters
-    at_once  ///< both, through registers: for so few moves that one block holds them all
+    at_once  ///< both, and rotated copies, through registers: for so few moves that one block holds them all
 };
 
 /// A vector of a row that moves.
@@ -189,6 +190,14 @@ __global__ void __launch_bounds__(cascade_move_threads)
             if (i >= items) break;
             cascade_vector const v = vector_of(i);
             *cached(v, lists.moves[v.row].target) = held[n];
+        }
+        if (cache.has_rotated()) {
+            __shared__ cascade_turns turns;
+            std::int32_t const per_turn = cascade_gather_rows_of(a.rotary.rotation.pairs(cache.head_dim));
+            for (std::int32_t begin = 0; begin < rows; begin += per_turn) {
+                __syncthreads();  // keys are in their places, and nobody reads the last rotations any more
+                turn_moves(a, chunk, kv_head, lists.moves + begin, smaller(rows - begin, per_turn), turns);
+            }
         }
     } else {
         for (std::int32_t i = thread; i < items; i += cascade_move_threads) {

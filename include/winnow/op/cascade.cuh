@@ -131,7 +131,7 @@ status launch(cascade_attend_params<T> const& p, cascade_attend_plan const& plan
                     [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream); });
 }
 
-/// Two or three kernels, and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
+/// Two kernels for few tokens, else three and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
 template <class T>
 status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan, workspace scratch,
               cudaStream_t stream) {
@@ -168,7 +168,7 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
         if (auto s = pass(cascade_move_rows<T, cascade_pass::stage>); !s) return s;
     auto const placed =
         at_once ? pass(cascade_move_rows<T, cascade_pass::at_once>) : pass(cascade_move_rows<T, cascade_pass::place>);
-    if (!placed || !p.cache.has_rotated()) return placed;
+    if (!placed || at_once || !p.cache.has_rotated()) return placed;
     std::int32_t const rows = cascade_gather_rows_of(a.rotary.rotation.pairs(p.cache.head_dim));
     dim3 const turn(static_cast<unsigned>(ceil_div(moves, rows)), move.y, batch);
     return launch_kernel(cascade_turn_rows<T>, turn, cascade_move_threads, 0, stream, a);

@@ -3,6 +3,7 @@
 #include "winnow/kernel/cascade_gather.cuh"
 #include "winnow/kernel/cascade_insert.cuh"
 #include "winnow/kernel/cascade_score.cuh"
+#include "winnow/kernel/cascade_turn.cuh"
 
 namespace winnow {
 
