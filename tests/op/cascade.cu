@@ -326,6 +326,40 @@ TEST_CASE("cascade: the same bits alone and in a batch", "[gpu]") {
     }
 }
 
+TEST_CASE("cascade: a decode step over rows as they lie has the same bits alone and in a batch", "[gpu]") {
+    both<bf16> sides({.layout = even_cascade(3, 48, 3),
+                      .heads = 4,
+                      .kv_heads = 2,
+                      .batch = 3,
+                      .max_tokens = 70,
+                      .rotation = halves,
+                      .stored = cascade_keys::with_rotated});
+    sides.step({70, 70, 70});
+    sides.in.draw_step({1, 1, 1});
+    sides.upload();
+    auto const p = sides.in.attend(sides.device());
+    testing::run_on_device(p);
+    testing::run_on_device(insert_part(p));
+    auto together = sides.download();
+    auto const all = sides.in.attend(together.data());
+    for (std::int32_t b = 0; b < 3; ++b) {
+        sides.upload();
+        auto one = p;
+        auto const take = [&](auto& view) { view.data += view.offset(b), view.extent[0] = 1; };
+        take(one.queries), take(one.keys), take(one.values), take(one.output), take(one.lse.values), take(one.scores);
+        device_memory which(4);
+        which.upload(&b, 4);
+        one.sequence = which.as<std::int32_t>();
+        testing::run_on_device(one);
+        testing::run_on_device(insert_part(one));
+        auto alone = sides.download();
+        auto const mine = sides.in.attend(alone.data());
+        CHECK(std::memcmp(&all.output(b, 0, 0, 0), &mine.output(b, 0, 0, 0), 4 * 64 * 2) == 0);
+        CHECK(std::memcmp(all.cache.counters(b), mine.cache.counters(b),
+                          static_cast<std::size_t>(all.cache.sequence_bytes())) == 0);
+    }
+}
+
 TEST_CASE("cascade: insertion is the sequential one to the bit", "[gpu]") {
     random_source random(11);
     for (int i = 0; i < 360; ++i) {
@@ -476,25 +510,28 @@ TEST_CASE("cascade: while nothing has been lost it is dense attention", "[gpu]")
 }
 
 TEST_CASE("cascade: prefill is attend and insert in turn, to the bit", "[gpu]") {
+    auto const stored = GENERATE(cascade_keys::unrotated, cascade_keys::with_rotated);
+    constexpr std::int32_t chunk = 33;  // three chunks, and one of a single token
     cascade_shape shape{.layout = uneven(3, {20, 10, 10}),
                         .heads = 4,
                         .kv_heads = 2,
                         .batch = 2,
                         .max_tokens = 100,
                         .sequence = {1, 0},
-                        .rotation = halves};
+                        .rotation = halves,
+                        .stored = stored};
     both<bf16> sides(shape);
     sides.upload();
     auto const d = sides.in.attend(sides.device());
     cascade_prefill_params<bf16> p;
     p.queries = d.queries, p.keys = d.keys, p.values = d.values, p.cache = d.cache, p.output = d.output, p.lse = d.lse;
-    p.sequence = d.sequence, p.scale = d.scale, p.rotation = d.rotation, p.scorer = d.scorer, p.chunk = 32;
+    p.sequence = d.sequence, p.scale = d.scale, p.rotation = d.rotation, p.scorer = d.scorer, p.chunk = chunk;
     testing::run_on_device(p);
     auto const at_once = sides.download();
     sides.upload();
-    device_memory scores(2 * 32 * 2 * 4);
-    for (std::int64_t first = 0; first < 100; first += 32) {
-        auto const part = attend_part(p, first, std::min<std::int64_t>(32, 100 - first), scores.as<float>());
+    device_memory scores(2 * chunk * 2 * 4);
+    for (std::int64_t first = 0; first < 100; first += chunk) {
+        auto const part = attend_part(p, first, std::min<std::int64_t>(chunk, 100 - first), scores.as<float>());
         testing::run_on_device(part);
         testing::run_on_device(insert_part(part));
     }
