@@ -171,9 +171,10 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
         // Query at which this lane's first key is seen, counted from the step's first query.
         std::int32_t const seen_from = w.first_token + warp * tile.warp_keys() + lane / 4 - now.query;
         bool const masked = w.first_token + tile.keys() - 1 > now.query;
+        std::int32_t const columns = smaller<std::int32_t>(w.chunk.tokens - now.query, tile.queries);
         // Unrolled, ptxas interleaves the blocks of columns and runs out of registers.
 #pragma unroll 1
-        for (int column = 0; column < tile.queries; column += tile.columns) {
+        for (int column = 0; column < columns; column += tile.columns) {
             float score[tile.row_tiles][column_tiles][4];
             score_rows<T, HeadDim, tile.row_tiles, column_tiles>(score, keys,
                                                                  tiles + (buffer * tile.queries + column) * row_bytes);
