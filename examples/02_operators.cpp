@@ -8,6 +8,7 @@
 
 #include <winnow/reference/append.hpp>
 #include <winnow/reference/attend.hpp>
+#include <winnow/reference/cascade.hpp>
 #include <winnow/reference/merge.hpp>
 #include <winnow/reference/prune.hpp>
 #include <winnow/reference/sparse.hpp>
@@ -204,8 +205,54 @@ int sparse_prefill_and_decode() {
     return report("sparse_prefill, sparse_decode", {});
 }
 
+/// A prompt of 200 tokens through a cascading cache of 68, in chunks, then one token more.
+int cascade() {
+    constexpr int prompt = 200;
+    auto const q = random_values((prompt + 1) * heads * head_dim),
+               k = random_values((prompt + 1) * kv_heads * head_dim), v = random_values(k.size());
+    std::vector<bf16> o(q.size());
+    // [cascade]
+    winnow::cascade_cache<bf16> cache{
+        .layout = winnow::even_cascade(4, 64, 4),  // 4 sinks, 4 sub-caches of 16 slots; sliding_window(4, 64) is one
+        .sequences = 1,
+        .kv_heads = kv_heads,
+        .head_dim = head_dim,
+        .stored = winnow::cascade_keys::with_rotated};                         // decode steps read keys as they lie
+    std::vector<std::uint64_t> memory(winnow::cascade_bytes(cache) / 8 + 32);  // zeros: an empty cache
+    auto const address = reinterpret_cast<std::uintptr_t>(memory.data());
+    cache.memory = memory.data() + (winnow::workspace_alignment - address % winnow::workspace_alignment) / 8;
+    winnow::cascade_prefill_params<bf16> prefill{
+        .queries = winnow::packed_view(q.data(), {1, prompt, heads, head_dim}),
+        .keys = winnow::packed_view(k.data(), {1, prompt, kv_heads, head_dim}),  // not rotated
+        .values = winnow::packed_view(v.data(), {1, prompt, kv_heads, head_dim}),
+        .cache = cache,
+        .output = winnow::packed_view(o.data(), {1, prompt, heads, head_dim}),
+        .scale = 0.125f,
+        .rotation = {.theta = 10000.0f},  // by place in the cache
+        .chunk = 64};
+    if (auto s = winnow::reference::cascade_prefill(prefill); !s) return report("cascade_prefill", s);
+
+    std::vector<float> scores(kv_heads);  // of the new token: the attention that it gets
+    winnow::cascade_attend_params<bf16> token{
+        .queries = winnow::packed_view(q.data() + prompt * heads * head_dim, {1, 1, heads, head_dim}),
+        .keys = winnow::packed_view(k.data() + prompt * kv_heads * head_dim, {1, 1, kv_heads, head_dim}),
+        .values = winnow::packed_view(v.data() + prompt * kv_heads * head_dim, {1, 1, kv_heads, head_dim}),
+        .cache = cache,
+        .output = winnow::packed_view(o.data() + prompt * heads * head_dim, {1, 1, heads, head_dim}),
+        .scale = 0.125f,
+        .rotation = prefill.rotation,
+        .scores = winnow::packed_view(scores.data(), {1, 1, kv_heads})};
+    if (auto s = winnow::reference::cascade_attend(token); !s) return report("cascade_attend", s);
+    if (auto s = winnow::reference::cascade_insert(winnow::insert_part(token)); !s) return report("cascade_insert", s);
+    // [/cascade]
+    if (cache.counters(0)->seen != prompt + 1)
+        return report("cascade", winnow::fail(winnow::errc::out_of_range, "seen", "must count all tokens", 0));
+    return report("cascade_prefill, cascade_attend, insert", {});
+}
+
 }  // namespace
 
 int main() {
-    return attend_paged_decode() + prune_ragged() + merge_halves() + append_rotated() + sparse_prefill_and_decode();
+    return attend_paged_decode() + prune_ragged() + merge_halves() + append_rotated() + sparse_prefill_and_decode() +
+           cascade();
 }

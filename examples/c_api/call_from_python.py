@@ -91,6 +91,22 @@ def check_without_device(library):
            "a rotation without positions is refused")
     append.position = STAND_IN
     expect(library.workspace_bytes(append, device) == 0, "appending takes no workspace")
+    # A cascading cache says how much memory it needs, too.
+    cache = winnow.CascadeCache(layout=library.cascade_layout(64, 16384, 4), sequences=4, kv_heads=8, head_dim=128)
+    print(f"cascading caches of 4 sequences: {library.cascade_cache_bytes(cache, winnow.BF16)} bytes")
+    cache.memory = STAND_IN
+    token = winnow.CascadeAttendParams(
+        dtype=winnow.BF16, queries=winnow.tensor(STAND_IN, [4, 1, 32, 128]), cache=cache,
+        keys=winnow.tensor(STAND_IN, [4, 1, 8, 128]), values=winnow.tensor(STAND_IN, [4, 1, 8, 128]),
+        output=winnow.tensor(STAND_IN, [4, 1, 32, 128]), scores=winnow.tensor(STAND_IN, [4, 1, 8]), scale=128**-0.5)
+    print(f"a token of each: {library.workspace_bytes(token, device)} bytes of workspace")
+    token.scorer.beta = 2
+    expect(refused(lambda: library.workspace_bytes(token, device), 6, "scorer.beta must lie in (0, 1]"),
+           "scores that grow are refused")
+    expect(refused(lambda: library.cascade_fork(cache, winnow.BF16, 0, 4), 6, "to must lie in [0, cache.sequences)"),
+           "a sequence that is not there is refused")
+    expect(refused(lambda: library.cascade_layout(64, 100, 3), 6, "slots must be a multiple of levels"),
+           "a layout that does not come out even is refused")
 
 
 # --- Device memory ---

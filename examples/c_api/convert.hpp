@@ -37,6 +37,14 @@ static_assert(same(probe_path::per_head, WINNOW_PATH_PER_HEAD) &&
 static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv_group, WINNOW_PER_KV_GROUP) &&
               same(sharing::per_head, WINNOW_PER_HEAD));
 static_assert(same(rope_pairing::halves, WINNOW_HALVES) && same(rope_pairing::adjacent, WINNOW_ADJACENT));
+static_assert(same(cascade_heads::per_kv_head, WINNOW_OWN_TOKENS) && same(cascade_heads::shared, WINNOW_SHARED_TOKENS));
+static_assert(same(cascade_keys::unrotated, WINNOW_UNROTATED_KEYS) &&
+              same(cascade_keys::with_rotated, WINNOW_ROTATED_COPY));
+static_assert(same(cascade_positions::cached, WINNOW_CACHED_POSITIONS) &&
+              same(cascade_positions::original, WINNOW_ORIGINAL_POSITIONS));
+static_assert(same(cascade_reduction::max, WINNOW_MAX) && same(cascade_reduction::mean, WINNOW_MEAN) &&
+              same(cascade_reduction::median, WINNOW_MEDIAN));
+static_assert(max_cascade_levels == WINNOW_MAX_LEVELS);
 static_assert(whole_context == WINNOW_WHOLE_CONTEXT && end_aligned == WINNOW_END_ALIGNED);
 static_assert(max_prune_stages == WINNOW_MAX_STAGES);
 
@@ -144,6 +152,56 @@ inline stage_cache from(winnow_stage_cache const& c) {
     return s;
 }
 
+inline rope from(winnow_rope const& c) {
+    return {.theta = c.theta,
+            .rotary_dim = c.rotary_dim,
+            .pairing = static_cast<rope_pairing>(c.pairing),
+            .inverse_frequency = c.inverse_frequency};
+}
+
+inline cascade_layout from(winnow_cascade_layout const& c) {
+    cascade_layout layout;
+    layout.sinks = c.sinks;
+    layout.levels = c.levels;
+    layout.eager_fill = c.eager_fill != 0;
+    for (int i = 0; i < max_cascade_levels; ++i) {
+        layout.size[i] = c.size[i];
+        layout.accept.period[i] = c.period[i];
+    }
+    return layout;
+}
+
+inline winnow_cascade_layout to_c(cascade_layout const& layout) {
+    winnow_cascade_layout c{};
+    c.sinks = layout.sinks;
+    c.levels = layout.levels;
+    c.eager_fill = layout.eager_fill;
+    for (int i = 0; i < max_cascade_levels; ++i) {
+        c.size[i] = layout.size[i];
+        c.period[i] = layout.accept.period[i];
+    }
+    return c;
+}
+
+template <class T>
+cascade_cache<T> cache_of(winnow_cascade_cache const& c) {
+    return {.memory = c.memory,
+            .layout = from(c.layout),
+            .sequences = c.sequences,
+            .kv_heads = c.kv_heads,
+            .head_dim = c.head_dim,
+            .heads = static_cast<cascade_heads>(c.heads),
+            .stored = static_cast<cascade_keys>(c.stored)};
+}
+
+inline cascade_scorer from(winnow_cascade_scorer const& c) {
+    cascade_scorer s;
+    s.rows = c.rows;
+    s.beta = c.beta;
+    s.reduction = static_cast<cascade_reduction>(c.reduction);
+    return s;
+}
+
 // --- Params: one function an operator --------------------------------------------------------------------------------
 
 template <class T>
@@ -223,11 +281,53 @@ append_params<T> params_of(winnow_append_params const& c) {
             .value_cache = view<T, 4>(c.value_cache),
             .slot = c.slot,
             .position = c.position,
-            .rotation = {.theta = c.rotation.theta,
-                         .rotary_dim = c.rotation.rotary_dim,
-                         .pairing = static_cast<rope_pairing>(c.rotation.pairing),
-                         .inverse_frequency = c.rotation.inverse_frequency},
+            .rotation = from(c.rotation),
             .queries = view<T, 3>(c.queries)};
+}
+
+template <class T>
+cascade_attend_params<T> params_of(winnow_cascade_attend_params const& c) {
+    return {.queries = view<T const, 4>(c.queries),
+            .keys = view<T const, 4>(c.keys),
+            .values = view<T const, 4>(c.values),
+            .rows = from(c.rows),
+            .cache = cache_of<T>(c.cache),
+            .sequence = c.sequence,
+            .output = view<T, 4>(c.output),
+            .lse = from(c.lse),
+            .scale = c.scale,
+            .rotation = from(c.rotation),
+            .positions = static_cast<cascade_positions>(c.positions),
+            .scores = view<float, 3>(c.scores),
+            .scorer = from(c.scorer)};
+}
+
+template <class T>
+cascade_insert_params<T> params_of(winnow_cascade_insert_params const& c) {
+    return {.keys = view<T const, 4>(c.keys),
+            .values = view<T const, 4>(c.values),
+            .rows = from(c.rows),
+            .cache = cache_of<T>(c.cache),
+            .sequence = c.sequence,
+            .scores = view<float const, 3>(c.scores),
+            .rotation = from(c.rotation),
+            .positions = static_cast<cascade_positions>(c.positions)};
+}
+
+template <class T>
+cascade_prefill_params<T> params_of(winnow_cascade_prefill_params const& c) {
+    return {.queries = view<T const, 4>(c.queries),
+            .keys = view<T const, 4>(c.keys),
+            .values = view<T const, 4>(c.values),
+            .cache = cache_of<T>(c.cache),
+            .sequence = c.sequence,
+            .output = view<T, 4>(c.output),
+            .lse = from(c.lse),
+            .scale = c.scale,
+            .rotation = from(c.rotation),
+            .positions = static_cast<cascade_positions>(c.positions),
+            .scorer = from(c.scorer),
+            .chunk = c.chunk};
 }
 
 /// Element types of an operator; the launches in launch_<type>.cu are instantiated for the same ones.

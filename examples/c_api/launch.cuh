@@ -16,4 +16,19 @@ status launch_as(C const& c, device_info const& device, workspace scratch, CUstr
     return launch(p, made, scratch, stream);
 }
 
+template <class T>
+status change_sequence(winnow_cascade_cache const& c, sequence_change change, std::int32_t from, std::int32_t to,
+                       CUstream_st* stream) {
+    auto const cache = cache_of<T>(c);
+    switch (change) {
+    case sequence_change::reset:
+        return cascade_reset(cache, to, stream);
+    case sequence_change::clear:
+        return cascade_clear(cache, to, stream);
+    case sequence_change::fork:
+        return cascade_fork(cache, from, to, stream);
+    }
+    return {};
+}
+
 }  // namespace winnow::c_api

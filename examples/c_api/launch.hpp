@@ -12,6 +12,14 @@ namespace winnow::c_api {
 template <class T, class C>
 status launch_as(C const& c, device_info const& device, workspace scratch, CUstream_st* stream);
 
+/// What is done to sequences of a cache.
+enum class sequence_change : std::int32_t { reset, clear, fork };
+
+/// Changes sequence `to`; a fork copies `from`.
+template <class T>
+status change_sequence(winnow_cascade_cache const& c, sequence_change change, std::int32_t from, std::int32_t to,
+                       CUstream_st* stream);
+
 /// query_device().
 status device_of(int ordinal, device_info& out);
 

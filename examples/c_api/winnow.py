@@ -10,7 +10,7 @@ with data_ptr(), shape and stride() (PyTorch) or __cuda_array_interface__ (CuPy,
     library.launch(p, device, workspace_pointer, bytes_needed, stream)
 """
 import ctypes
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 
 ABI_VERSION = 2
 
@@ -25,7 +25,11 @@ TREE_PROBE, TREE_PROBE_FIRST, CENTRE_PROBE, MEAN_KEY = range(4)
 PATH_PER_HEAD, PATH_PER_KV_GROUP = range(2)
 PER_BATCH, PER_KV_GROUP, PER_HEAD = range(3)
 HALVES, ADJACENT = range(2)
-WHOLE_CONTEXT, END_ALIGNED, MAX_STAGES = 2**31 - 1, -2**31, 8
+OWN_TOKENS, SHARED_TOKENS = range(2)
+UNROTATED_KEYS, ROTATED_COPY = range(2)
+CACHED_POSITIONS, ORIGINAL_POSITIONS = range(2)
+MAX, MEAN, MEDIAN = range(3)
+WHOLE_CONTEXT, END_ALIGNED, MAX_STAGES, MAX_LEVELS = 2**31 - 1, -2**31, 8, 16
 
 
 class Status(ctypes.Structure):
@@ -105,6 +109,10 @@ class Params(ctypes.Structure):
         if "window" in own:
             self.window.recent = WHOLE_CONTEXT
             self.selection.query_block = 1
+        if "scorer" in own:
+            self.scorer.beta = 0.9999
+        if "chunk" in own:
+            self.chunk = 4096
         assign(self, fields)
 
 
@@ -147,8 +155,42 @@ class AppendParams(Params):
                 ("queries", Tensor)]
 
 
+class CascadeLayout(ctypes.Structure):
+    _fields_ = [("sinks", c_int32), ("levels", c_int32), ("size", c_int32 * MAX_LEVELS), ("period", c_int32 * MAX_LEVELS),
+                ("eager_fill", c_int32)]
+
+
+class CascadeCache(ctypes.Structure):
+    _fields_ = [("memory", c_void_p), ("layout", CascadeLayout), ("sequences", c_int32), ("kv_heads", c_int32),
+                ("head_dim", c_int32), ("heads", c_int32), ("stored", c_int32)]
+
+
+class CascadeScorer(ctypes.Structure):
+    _fields_ = [("beta", c_double), ("rows", c_int32), ("reduction", c_int32)]
+
+
+class CascadeAttendParams(Params):
+    _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
+                ("rows", QueryIndex), ("cache", CascadeCache), ("sequence", c_void_p), ("output", Tensor), ("lse", Lse),
+                ("scale", c_float), ("rotation", Rope), ("positions", c_int32), ("scores", Tensor),
+                ("scorer", CascadeScorer)]
+
+
+class CascadeInsertParams(Params):
+    _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("keys", Tensor), ("values", Tensor), ("rows", QueryIndex),
+                ("cache", CascadeCache), ("sequence", c_void_p), ("scores", Tensor), ("rotation", Rope), ("positions", c_int32)]
+
+
+class CascadePrefillParams(Params):
+    _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
+                ("cache", CascadeCache), ("sequence", c_void_p), ("output", Tensor), ("lse", Lse), ("scale", c_float),
+                ("rotation", Rope), ("positions", c_int32), ("scorer", CascadeScorer), ("chunk", c_int32)]
+
+
 OPERATORS = {AttendParams: "attend", PruneParams: "prune", SparsePrefillParams: "sparse_prefill",
-             SparseDecodeParams: "sparse_decode", MergeParams: "merge", AppendParams: "append"}
+             SparseDecodeParams: "sparse_decode", MergeParams: "merge", AppendParams: "append",
+             CascadeAttendParams: "cascade_attend", CascadeInsertParams: "cascade_insert",
+             CascadePrefillParams: "cascade_prefill"}
 
 
 def tensor(pointer, shape, strides=None):
@@ -196,6 +238,11 @@ class Library:
         declare("winnow_intervals_preset", Status, c_char_p, POINTER(Intervals))
         declare("winnow_stage_cache_entries", c_size_t, POINTER(Method), c_int32, c_int32, c_int32)
         declare("winnow_prune_extents", Status, POINTER(PruneParams), POINTER(c_int32))
+        declare("winnow_cascade_layout_even", Status, c_int32, c_int32, c_int32, POINTER(CascadeLayout))
+        declare("winnow_cascade_cache_bytes", c_size_t, POINTER(CascadeCache), c_int32)
+        declare("winnow_cascade_reset", Status, POINTER(CascadeCache), c_int32, c_int32, c_void_p)
+        declare("winnow_cascade_clear", Status, POINTER(CascadeCache), c_int32, c_int32, c_void_p)
+        declare("winnow_cascade_fork", Status, POINTER(CascadeCache), c_int32, c_int32, c_int32, c_void_p)
         for params, name in OPERATORS.items():
             declare(f"winnow_{name}_workspace", Status, POINTER(params), POINTER(Device), POINTER(c_size_t))
             declare(f"winnow_{name}", Status, POINTER(params), POINTER(Device), c_void_p, c_size_t, c_void_p)
@@ -244,6 +291,24 @@ class Library:
         extents = (c_int32 * 4)()
         self.check(self.functions.winnow_prune_extents(params, extents))
         return list(extents)
+
+    def cascade_layout(self, sinks, slots, levels):
+        """Equal sub-caches with periods 1, 2, 4, ...."""
+        found = CascadeLayout()
+        self.check(self.functions.winnow_cascade_layout_even(sinks, slots, levels, found))
+        return found
+
+    def cascade_cache_bytes(self, cache, dtype):
+        return self.functions.winnow_cascade_cache_bytes(cache, dtype)
+
+    def cascade_reset(self, cache, dtype, sequence, stream=None):
+        self.check(self.functions.winnow_cascade_reset(cache, dtype, sequence, stream))
+
+    def cascade_clear(self, cache, dtype, sequence, stream=None):
+        self.check(self.functions.winnow_cascade_clear(cache, dtype, sequence, stream))
+
+    def cascade_fork(self, cache, dtype, source, target, stream=None):
+        self.check(self.functions.winnow_cascade_fork(cache, dtype, source, target, stream))
 
     def workspace_bytes(self, params, device):
         found = c_size_t()

@@ -68,6 +68,21 @@ winnow_status run(C const* params, winnow_device const* device, void* scratch, s
     }));
 }
 
+/// Calls f(T{}) for the element type of a cache.
+template <class F>
+status with_cache(winnow_cascade_cache const* cache, std::int32_t type, F&& f) {
+    if (cache == nullptr) return fail(errc::null_pointer, "cache", "must not be null", 0);
+    return dispatch(dtypes_of<winnow_cascade_cache>::list{}, static_cast<dtype>(type), "dtype",
+                    [&](auto t) { return f(typename element<decltype(t)::value>::type{}); });
+}
+
+winnow_status change(winnow_cascade_cache const* cache, std::int32_t type, sequence_change what, std::int32_t from,
+                     std::int32_t to, void* stream) {
+    return to_c(with_cache(cache, type, [&](auto zero) {
+        return change_sequence<decltype(zero)>(*cache, what, from, to, static_cast<CUstream_st*>(stream));
+    }));
+}
+
 /// A value that has a name.
 template <class T>
 struct named {
@@ -158,6 +173,44 @@ std::size_t winnow_stage_cache_entries(winnow_method const* method, std::int32_t
     return check(m) ? stage_cache_entries(m, heads, kv_heads, slots) : 0;
 }
 
+winnow_status winnow_cascade_layout_even(std::int32_t sinks, std::int32_t slots, std::int32_t levels,
+                                         winnow_cascade_layout* layout) {
+    if (layout == nullptr) return to_c(fail(errc::null_pointer, "layout", "must not be null", 0));
+    if (levels < 1 || levels > max_cascade_levels)
+        return to_c(fail(errc::out_of_range, "levels", "must lie in [1, WINNOW_MAX_LEVELS]", levels));
+    if (slots % levels != 0) return to_c(fail(errc::out_of_range, "slots", "must be a multiple of levels", slots));
+    cascade_layout const even = even_cascade(sinks, slots, levels);
+    auto const s = check(even);
+    if (s) *layout = to_c(even);
+    return to_c(s);
+}
+
+std::size_t winnow_cascade_cache_bytes(winnow_cascade_cache const* cache, std::int32_t type) {
+    std::size_t bytes = 0;
+    auto const s = with_cache(cache, type, [&](auto zero) {
+        auto c = cache_of<decltype(zero)>(*cache);
+        alignas(workspace_alignment) static char somewhere[1];  // a cache that has memory
+        c.memory = somewhere;
+        auto const valid = check(c);
+        if (valid) bytes = cascade_bytes(c);
+        return valid;
+    });
+    return s ? bytes : 0;
+}
+
+winnow_status winnow_cascade_reset(winnow_cascade_cache const* cache, std::int32_t type, std::int32_t sequence,
+                                   void* stream) {
+    return change(cache, type, sequence_change::reset, 0, sequence, stream);
+}
+winnow_status winnow_cascade_clear(winnow_cascade_cache const* cache, std::int32_t type, std::int32_t sequence,
+                                   void* stream) {
+    return change(cache, type, sequence_change::clear, 0, sequence, stream);
+}
+winnow_status winnow_cascade_fork(winnow_cascade_cache const* cache, std::int32_t type, std::int32_t from,
+                                  std::int32_t to, void* stream) {
+    return change(cache, type, sequence_change::fork, from, to, stream);
+}
+
 winnow_status winnow_prune_extents(winnow_prune_params const* params, std::int32_t extents[4]) {
     if (auto s = check_struct(params); !s) return to_c(s);
     if (extents == nullptr) return to_c(fail(errc::null_pointer, "extents", "must not be null", 0));
@@ -224,6 +277,33 @@ winnow_status winnow_append_workspace(winnow_append_params const* params, winnow
 }
 winnow_status winnow_append(winnow_append_params const* params, winnow_device const* device, void* workspace,
                             std::size_t workspace_bytes, void* stream) {
+    return run(params, device, workspace, workspace_bytes, stream);
+}
+
+winnow_status winnow_cascade_attend_workspace(winnow_cascade_attend_params const* params, winnow_device const* device,
+                                              std::size_t* bytes) {
+    return query_workspace(params, device, bytes);
+}
+winnow_status winnow_cascade_attend(winnow_cascade_attend_params const* params, winnow_device const* device,
+                                    void* workspace, std::size_t workspace_bytes, void* stream) {
+    return run(params, device, workspace, workspace_bytes, stream);
+}
+
+winnow_status winnow_cascade_insert_workspace(winnow_cascade_insert_params const* params, winnow_device const* device,
+                                              std::size_t* bytes) {
+    return query_workspace(params, device, bytes);
+}
+winnow_status winnow_cascade_insert(winnow_cascade_insert_params const* params, winnow_device const* device,
+                                    void* workspace, std::size_t workspace_bytes, void* stream) {
+    return run(params, device, workspace, workspace_bytes, stream);
+}
+
+winnow_status winnow_cascade_prefill_workspace(winnow_cascade_prefill_params const* params, winnow_device const* device,
+                                               std::size_t* bytes) {
+    return query_workspace(params, device, bytes);
+}
+winnow_status winnow_cascade_prefill(winnow_cascade_prefill_params const* params, winnow_device const* device,
+                                     void* workspace, std::size_t workspace_bytes, void* stream) {
     return run(params, device, workspace, workspace_bytes, stream);
 }
 

@@ -230,6 +230,59 @@ typedef struct winnow_stage_cache {
 WINNOW_API size_t winnow_stage_cache_entries(const winnow_method* method, int32_t heads, int32_t kv_heads,
                                              int32_t slots);
 
+#define WINNOW_MAX_LEVELS 16
+
+typedef enum winnow_cascade_heads { WINNOW_OWN_TOKENS = 0, WINNOW_SHARED_TOKENS } winnow_cascade_heads;
+typedef enum winnow_cascade_keys { WINNOW_UNROTATED_KEYS = 0, WINNOW_ROTATED_COPY } winnow_cascade_keys;
+typedef enum winnow_cascade_positions {
+    WINNOW_CACHED_POSITIONS = 0,
+    WINNOW_ORIGINAL_POSITIONS
+} winnow_cascade_positions;
+typedef enum winnow_cascade_reduction { WINNOW_MAX = 0, WINNOW_MEAN, WINNOW_MEDIAN } winnow_cascade_reduction;
+
+/* Sinks and sub-caches of one sequence. */
+typedef struct winnow_cascade_layout {
+    int32_t sinks;                     /* first tokens, kept for good */
+    int32_t levels;                    /* sub-caches */
+    int32_t size[WINNOW_MAX_LEVELS];   /* slots of each */
+    int32_t period[WINNOW_MAX_LEVELS]; /* each accepts one step in so many, >= 1 */
+    int32_t eager_fill;                /* 0 or 1: accept always until the cache is full */
+} winnow_cascade_layout;
+
+/* `levels` equal sub-caches that share `slots`, with periods 1, 2, 4, ...; one level is a sliding window. */
+WINNOW_API winnow_status winnow_cascade_layout_even(int32_t sinks, int32_t slots, int32_t levels,
+                                                    winnow_cascade_layout* layout);
+
+/* Caches of some sequences, in device memory that the caller owns. Zero all of it once. */
+typedef struct winnow_cascade_cache {
+    void* memory;                 /* winnow_cascade_cache_bytes(), aligned to 256 */
+    winnow_cascade_layout layout; /* the same for all sequences */
+    int32_t sequences;            /* that there is memory for */
+    int32_t kv_heads;
+    int32_t head_dim;
+    int32_t heads;  /* winnow_cascade_heads */
+    int32_t stored; /* winnow_cascade_keys; a rotated copy serves decode steps and takes half as much memory again */
+} winnow_cascade_cache;
+
+/* Bytes of its memory, exactly; 0 for caches that no call accepts. `memory` is not looked at. */
+WINNOW_API size_t winnow_cascade_cache_bytes(const winnow_cascade_cache* cache, int32_t dtype);
+
+/* Forgets the tokens of a sequence; clear erases them as well. Asynchronous, capturable. */
+WINNOW_API winnow_status winnow_cascade_reset(const winnow_cascade_cache* cache, int32_t dtype, int32_t sequence,
+                                              void* stream);
+WINNOW_API winnow_status winnow_cascade_clear(const winnow_cascade_cache* cache, int32_t dtype, int32_t sequence,
+                                              void* stream);
+/* Makes sequence `to` a copy of sequence `from`. Asynchronous, capturable. */
+WINNOW_API winnow_status winnow_cascade_fork(const winnow_cascade_cache* cache, int32_t dtype, int32_t from, int32_t to,
+                                             void* stream);
+
+/* How tokens are scored. */
+typedef struct winnow_cascade_scorer {
+    double beta;       /* in (0, 1]: old scores fade by beta a token */
+    int32_t rows;      /* last rows of a chunk that count; 0: all, exact */
+    int32_t reduction; /* winnow_cascade_reduction over heads */
+} winnow_cascade_scorer;
+
 /* --- Params: one struct an operator ------------------------------------------------------------------------------ */
 /* T is bf16 or fp16, as `dtype` says; head_dim is 64, 128 or 256. Channels have stride 1; the other strides of T tensors
  * are multiples of 16 bytes. */
@@ -339,6 +392,57 @@ typedef struct winnow_append_params {
     winnow_tensor queries;     /* T [row, head, channel]; optional, rotated in place */
 } winnow_append_params;
 
+/* A chunk of tokens over a cascading cache and over itself. The chunk is not in the cache yet. */
+typedef struct winnow_cascade_attend_params {
+    uint32_t struct_size;
+    int32_t dtype;
+    winnow_tensor queries;        /* T [batch, token, head, channel]; ragged [1, row, head, channel] */
+    winnow_tensor keys;           /* T [batch | 1, token, kv_head, channel], not rotated */
+    winnow_tensor values;         /* axes of keys, own strides */
+    winnow_query_index rows;      /* ragged chunks */
+    winnow_cascade_cache cache;   /* read; its scores change where `scores` is given */
+    const int32_t* sequence;      /* [batch] sequence of each request; outside the cache: padding; null: request */
+    winnow_tensor output;         /* axes of queries */
+    winnow_lse lse;               /* optional */
+    float scale;                  /* of the scores; > 0 */
+    winnow_rope rotation;         /* of keys and queries */
+    int32_t positions;            /* winnow_cascade_positions */
+    winnow_tensor scores;         /* fp32 [batch, token, token head], written; zero: nothing is scored */
+    winnow_cascade_scorer scorer; /* how tokens are scored */
+} winnow_cascade_attend_params;
+
+/* Puts the tokens of a chunk into the cache. */
+typedef struct winnow_cascade_insert_params {
+    uint32_t struct_size;
+    int32_t dtype;
+    winnow_tensor keys; /* as in winnow_cascade_attend_params */
+    winnow_tensor values;
+    winnow_query_index rows;
+    winnow_cascade_cache cache; /* changed in place */
+    const int32_t* sequence;
+    winnow_tensor scores; /* fp32 [batch, token, token head]; zero: all are 0 */
+    winnow_rope rotation; /* with a rotated copy: as in winnow_cascade_attend_params, always the same */
+    int32_t positions;    /* likewise */
+} winnow_cascade_insert_params;
+
+/* Whole sequences chunk by chunk. */
+typedef struct winnow_cascade_prefill_params {
+    uint32_t struct_size;
+    int32_t dtype;
+    winnow_tensor queries; /* T [batch, token, head, channel] */
+    winnow_tensor keys;
+    winnow_tensor values;
+    winnow_cascade_cache cache;
+    const int32_t* sequence;
+    winnow_tensor output;
+    winnow_lse lse;
+    float scale;
+    winnow_rope rotation;
+    int32_t positions;
+    winnow_cascade_scorer scorer;
+    int32_t chunk; /* tokens of a chunk */
+} winnow_cascade_prefill_params;
+
 /* --- Calls ------------------------------------------------------------------------------------------------------- */
 /* `workspace` is device memory aligned to 256 bytes; null where the query said 0 bytes. Launches that may run at the
  * same time need one each. `stream` is a cudaStream_t; null is the legacy default stream. `device` describes the
@@ -376,6 +480,23 @@ WINNOW_API winnow_status winnow_append_workspace(const winnow_append_params* par
                                                  size_t* bytes);
 WINNOW_API winnow_status winnow_append(const winnow_append_params* params, const winnow_device* device, void* workspace,
                                        size_t workspace_bytes, void* stream);
+
+/* A request whose sequence is padding gives output 0 and lse -inf. */
+WINNOW_API winnow_status winnow_cascade_attend_workspace(const winnow_cascade_attend_params* params,
+                                                         const winnow_device* device, size_t* bytes);
+WINNOW_API winnow_status winnow_cascade_attend(const winnow_cascade_attend_params* params, const winnow_device* device,
+                                               void* workspace, size_t workspace_bytes, void* stream);
+
+WINNOW_API winnow_status winnow_cascade_insert_workspace(const winnow_cascade_insert_params* params,
+                                                         const winnow_device* device, size_t* bytes);
+WINNOW_API winnow_status winnow_cascade_insert(const winnow_cascade_insert_params* params, const winnow_device* device,
+                                               void* workspace, size_t workspace_bytes, void* stream);
+
+WINNOW_API winnow_status winnow_cascade_prefill_workspace(const winnow_cascade_prefill_params* params,
+                                                          const winnow_device* device, size_t* bytes);
+WINNOW_API winnow_status winnow_cascade_prefill(const winnow_cascade_prefill_params* params,
+                                                const winnow_device* device, void* workspace, size_t workspace_bytes,
+                                                void* stream);
 
 /* --- Defaults ---------------------------------------------------------------------------------------------------- */
 /* Structs with their size and the library's defaults set; the rest is zero. Compiled into the caller, so that
@@ -431,6 +552,30 @@ static inline winnow_append_params winnow_append_defaults(void) {
     winnow_append_params p;
     memset(&p, 0, sizeof p);
     p.struct_size = sizeof p;
+    return p;
+}
+
+static inline winnow_cascade_attend_params winnow_cascade_attend_defaults(void) {
+    winnow_cascade_attend_params p;
+    memset(&p, 0, sizeof p);
+    p.struct_size = sizeof p;
+    p.scorer.beta = 0.9999;
+    return p;
+}
+
+static inline winnow_cascade_insert_params winnow_cascade_insert_defaults(void) {
+    winnow_cascade_insert_params p;
+    memset(&p, 0, sizeof p);
+    p.struct_size = sizeof p;
+    return p;
+}
+
+static inline winnow_cascade_prefill_params winnow_cascade_prefill_defaults(void) {
+    winnow_cascade_prefill_params p;
+    memset(&p, 0, sizeof p);
+    p.struct_size = sizeof p;
+    p.scorer.beta = 0.9999;
+    p.chunk = 4096;
     return p;
 }
 

@@ -4,6 +4,7 @@
 #include "winnow/core/device_query.cuh"
 #include "winnow/op/append.cuh"
 #include "winnow/op/attend.cuh"
+#include "winnow/op/cascade.cuh"
 #include "winnow/op/check.cuh"
 #include "winnow/op/convert.cuh"
 #include "winnow/op/merge.cuh"

@@ -4,6 +4,7 @@
 #include "winnow/core/contents_fault.hpp"
 #include "winnow/op/append.hpp"
 #include "winnow/op/attend.hpp"
+#include "winnow/op/cascade.hpp"
 #include "winnow/op/convert.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"

@@ -6,6 +6,7 @@
 #include "winnow/core/contents_fault.hpp"
 #include "winnow/op/append.hpp"
 #include "winnow/op/attend.hpp"
+#include "winnow/op/cascade.hpp"
 #include "winnow/op/convert.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
@@ -24,6 +25,21 @@ status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace
 status gpu_launch(merge_params<bf16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(cascade_attend_params<bf16> const& p, cascade_attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(cascade_insert_params<bf16> const& p, cascade_insert_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(cascade_prefill_params<bf16> const& p, cascade_prefill_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(cascade_attend_params<fp16> const& p, cascade_attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(cascade_insert_params<fp16> const& p, cascade_insert_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_launch(cascade_prefill_params<fp16> const& p, cascade_prefill_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
+status gpu_cascade_reset(cascade_cache<bf16> const& cache, std::int32_t sequence, cudaStream_t stream);
+status gpu_cascade_clear(cascade_cache<bf16> const& cache, std::int32_t sequence, cudaStream_t stream);
+status gpu_cascade_fork(cascade_cache<bf16> const& cache, std::int32_t from, std::int32_t to, cudaStream_t stream);
 status gpu_launch(sparse_prefill_params<bf16> const& p, sparse_plan const& plan, workspace scratch,
                   cudaStream_t stream);
 status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan, workspace scratch,

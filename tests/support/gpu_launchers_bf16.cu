@@ -33,6 +33,27 @@ status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, 
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(cascade_attend_params<bf16> const& p, cascade_attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(cascade_insert_params<bf16> const& p, cascade_insert_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(cascade_prefill_params<bf16> const& p, cascade_prefill_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_cascade_reset(cascade_cache<bf16> const& cache, std::int32_t sequence, cudaStream_t stream) {
+    return cascade_reset(cache, sequence, stream);
+}
+status gpu_cascade_clear(cascade_cache<bf16> const& cache, std::int32_t sequence, cudaStream_t stream) {
+    return cascade_clear(cache, sequence, stream);
+}
+status gpu_cascade_fork(cascade_cache<bf16> const& cache, std::int32_t from, std::int32_t to, cudaStream_t stream) {
+    return cascade_fork(cache, from, to, stream);
+}
 
 status gpu_contents_check(attend_params<bf16> const& p, contents_fault* fault, cudaStream_t stream) {
     return launch_contents_check(p, fault, stream);

@@ -24,5 +24,17 @@ status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, 
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(cascade_attend_params<fp16> const& p, cascade_attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(cascade_insert_params<fp16> const& p, cascade_insert_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(cascade_prefill_params<fp16> const& p, cascade_prefill_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 
 }  // namespace winnow::testing

@@ -5,10 +5,9 @@
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
-#include "winnow/core/rope.hpp"
 #include "winnow/kernel/append_arguments.hpp"
 #include "winnow/policy/append_policy.hpp"
-#include "winnow/tile/rope.cuh"
+#include "winnow/stage/rotate_rows.cuh"
 
 namespace winnow {
 
@@ -21,11 +20,6 @@ struct append_storage {
     std::uint64_t turns[append_pairs];  ///< [k, column], per position
     std::int64_t place[append_rows];    ///< offset of each row in the target
     std::int32_t position[append_rows];
-};
-
-/// Two vectors on their way; the second one is unused where a column has only one.
-struct vector_pair {
-    uint4 first, second;
 };
 
 template <class T>
@@ -52,21 +46,6 @@ WINNOW_DEVICE void store_pair(append_part<T> const& part, append_storage const& 
         *reinterpret_cast<uint4*>(to + part.columns.second(item.column) * vector_channels) = pair.second;
 }
 
-/// Turns a pair of vectors if its column is rotated.
-template <class T>
-WINNOW_DEVICE void rotate_pair(append_arguments<T> const& a, append_part<T> const& part, append_storage const& shared,
-                               std::int32_t index, vector_pair& pair) {
-    append_item const item = part.item(index);
-    std::int32_t const columns = part.columns.rotary;
-    if (item.column >= columns) return;
-    float2 const* const rotations = shared.rotation + item.row * a.pairs.divisor + item.column;
-    auto const rotation = [&](int k) { return rotations[k * columns]; };
-    if (a.rotation.pairing == rope_pairing::halves)
-        rotate_halves<T>(pair.first, pair.second, rotation);
-    else
-        rotate_adjacent<T>(pair.first, pair.second, rotation);
-}
-
 /// Places of the block's rows, and the rotations of each (row, pair), which all heads share. Ends with a barrier.
 template <class T>
 WINNOW_DEVICE void prepare_rows(append_arguments<T> const& a, append_part<T> const& part, std::int64_t first_row,
@@ -78,21 +57,8 @@ WINNOW_DEVICE void prepare_rows(append_arguments<T> const& a, append_part<T> con
         shared.place[thread] = at.page < 0 ? append_nowhere : at.page * part.target_page + at.token * part.target_token;
         if (columns > 0) shared.position[thread] = a.position[row];
     }
-    if (columns > 0) {
-        std::int32_t const pairs = a.pairs.divisor;
-        // An exp2 in double per pair and block, unless there is a table.
-        for (std::int32_t i = thread; i < pairs; i += append_threads) {
-            std::int32_t const k = a.rotary_columns.quotient(i), column = i - k * columns;
-            std::int32_t const pair = rotary_pair(a.rotation.pairing, part.columns, column, k);
-            shared.turns[i] = turns_of(frequency_of(a.rotation, a.log2_theta, pairs, pair));
-        }
-        __syncthreads();
-        // A 64-bit product and a sincospi per pair and row.
-        for (std::int32_t i = thread; i < rows * pairs; i += append_threads) {
-            std::int32_t const row = a.pairs.quotient(i);
-            shared.rotation[i] = rotation_by(half_turns(shared.turns[i - row * pairs], shared.position[row]));
-        }
-    }
+    if (columns > 0)
+        fill_rotations<append_threads>(a, part.columns, rows, shared.position, shared.turns, shared.rotation);
     __syncthreads();
 }
 
@@ -121,7 +87,8 @@ __global__ void __launch_bounds__(append_threads) append_tensors(append_argument
         for (int n = 0; n < append_items; ++n) {
             std::int32_t const i = begin + n * append_threads;
             if (i >= items) break;
-            rotate_pair(a, part, shared, i, held[n]);
+            append_item const item = part.item(i);
+            rotate_pair<T>(a, part.columns.rotary, shared.rotation, item.row, item.column, held[n]);
             store_pair(part, shared, i, held[n]);
         }
     }

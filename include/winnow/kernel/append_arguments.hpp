@@ -1,7 +1,6 @@
 // What the append kernel is told: up to three tensors on their way, and the rotation they share.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "winnow/core/append_params.hpp"
@@ -42,16 +41,12 @@ struct append_part {
 /// Kernel arguments. Block b takes rows [b / part_count * rows_per_block, ...) of part b % part_count: tensors that
 /// wait for sines and tensors that do not share a multiprocessor.
 template <class T>
-struct append_arguments {
+struct append_arguments : rotary_arguments {
     append_part<T> parts[3];
     std::int32_t part_count;
     std::int32_t rows_per_block;
     std::int64_t rows;
     std::int32_t const* position;
-    rope rotation;
-    double log2_theta;
-    fast_divider pairs;           ///< rotations of a row; 1 without a rotation
-    fast_divider rotary_columns;  ///< columns of a head that they belong to, pairs / 8
 
     [[nodiscard]] constexpr std::int64_t blocks() const {
         return ceil_div(rows, std::int64_t{rows_per_block}) * part_count;
@@ -86,12 +81,10 @@ template <class T>
 append_arguments<T> append_arguments_of(append_params<T> const& p) {
     std::int32_t const pairs = p.rotation.pairs(static_cast<std::int32_t>(p.keys.extent[2]));
     append_arguments<T> a{};
+    static_cast<rotary_arguments&>(a) = rotary_arguments_of(p.rotation, static_cast<std::int32_t>(p.keys.extent[2]));
     a.rows = p.keys.extent[0];
     a.position = p.position;
-    a.rotation = p.rotation;
-    a.log2_theta = p.rotation.theta > 0 ? std::log2(static_cast<double>(p.rotation.theta)) : 0.0;
     a.rows_per_block = append_rows_of(a.rows, pairs);
-    if (pairs > 0) a.pairs = fast_divider(pairs), a.rotary_columns = fast_divider(pairs / vector_channels);
     a.parts[a.part_count++] = detail::append_part_of(p.keys, p.key_cache, p.slot, pairs);
     if (p.takes_values()) a.parts[a.part_count++] = detail::append_part_of(p.values, p.value_cache, p.slot, 0);
     if (p.takes_queries()) {

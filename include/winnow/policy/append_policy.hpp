@@ -1,6 +1,7 @@
 // Tuning of `append`: rows per block, and how the 16-byte vectors of a head are dealt to threads in pairs.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
@@ -55,6 +56,24 @@ WINNOW_HOST_DEVICE constexpr std::int32_t rotary_pair(rope_pairing pairing, vect
     constexpr std::int32_t in_vector = vector_channels / 2;
     if (pairing == rope_pairing::halves) return column * vector_channels + k;
     return k < in_vector ? columns.first(column) * in_vector + k : columns.second(column) * in_vector + k - in_vector;
+}
+
+/// A rotation as kernels take it.
+struct rotary_arguments {
+    rope rotation;
+    double log2_theta;
+    fast_divider pairs;           ///< rotations of a row; 1 without a rotation
+    fast_divider rotary_columns;  ///< columns of a head that they belong to, pairs / 8
+};
+
+/// The rotation of heads of `head_dim` channels.
+inline rotary_arguments rotary_arguments_of(rope const& rotation, std::int32_t head_dim) {
+    std::int32_t const pairs = rotation.pairs(head_dim);
+    rotary_arguments a{};
+    a.rotation = rotation;
+    a.log2_theta = rotation.theta > 0 ? std::log2(static_cast<double>(rotation.theta)) : 0.0;
+    if (pairs > 0) a.pairs = fast_divider(pairs), a.rotary_columns = fast_divider(pairs / vector_channels);
+    return a;
 }
 
 }  // namespace winnow

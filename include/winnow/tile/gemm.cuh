@@ -44,6 +44,43 @@ WINNOW_DEVICE void score_tile(float (&score)[RowTiles][KeyTiles][4], std::uint32
     }
 }
 
+/// Fragments of 16 RowTiles rows from the one at address `rows`: a left operand that stays for many products.
+template <int HeadDim, int RowTiles>
+WINNOW_DEVICE void load_rows(std::uint32_t (&a)[RowTiles][HeadDim / 16][4], std::uint32_t rows) {
+    int const lane = threadIdx.x % 32;
+    std::uint32_t const base = rows + swizzled<HeadDim>(lane & 15, lane >> 4);
+    WINNOW_UNROLL
+    for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
+    for (int step = 0; step < HeadDim / 16; ++step)
+        ptx::load_matrices(a[i][step], swizzled_step(base, step) + i * 16 * HeadDim * 2);
+}
+
+/// score[i][n] = rows 16 i.. of load_rows times columns 8 n.. of `columns`, the address of the first.
+template <class T, int HeadDim, int RowTiles, int ColumnTiles>
+WINNOW_DEVICE void score_rows(float (&score)[RowTiles][ColumnTiles][4],
+                              std::uint32_t const (&a)[RowTiles][HeadDim / 16][4], std::uint32_t columns) {
+    static_assert(ColumnTiles % 2 == 0, "ldmatrix brings two column tiles at a time");
+    int const lane = threadIdx.x % 32;
+    std::uint32_t const base = opaque(columns + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
+    WINNOW_UNROLL
+    for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
+    for (int n = 0; n < ColumnTiles; ++n) WINNOW_UNROLL
+    for (int e = 0; e < 4; ++e) score[i][n][e] = 0.0f;
+    WINNOW_UNROLL
+    for (int step = 0; step < HeadDim / 16; ++step) {
+        WINNOW_UNROLL
+        for (int n = 0; n < ColumnTiles; n += 2) {
+            std::uint32_t b[4];
+            ptx::load_matrices(b, swizzled_step(base, step) + n * 8 * HeadDim * 2);
+            WINNOW_UNROLL
+            for (int i = 0; i < RowTiles; ++i) {
+                ptx::multiply_add<T>(score[i][n], a[i][step], b[0], b[1]);
+                ptx::multiply_add<T>(score[i][n + 1], a[i][step], b[2], b[3]);
+            }
+        }
+    }
+}
+
 /// Probabilities rounded to T, as the left operand of accumulate_tile: an accumulator fragment is an operand fragment.
 template <class T, int KeyTiles>
 WINNOW_DEVICE void round_probabilities(std::uint32_t (&packed)[KeyTiles][2], float const (&probability)[KeyTiles][4]) {

@@ -1,0 +1,84 @@
+// What the kernels of cascade_attend and cascade_insert are told: params, and where their workspace lies.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "winnow/core/cascade_insert.hpp"
+#include "winnow/core/cascade_params.hpp"
+#include "winnow/core/config.hpp"
+#include "winnow/core/kv_view.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/core/partial.hpp"
+#include "winnow/policy/append_policy.hpp"
+
+namespace winnow {
+
+/// Arguments of the kernels around the attention of a chunk. Linear keys and values are what attention reads: cached
+/// tokens in physical order, then the chunk.
+template <class T>
+struct cascade_attend_arguments {
+    cascade_attend_params<T> params;
+    batch_shape shape;
+    rotary_arguments rotary;
+    T* linear_keys;             ///< [batch, kv_head, max_keys, channel]
+    T* linear_values;           ///< the same
+    T* turned_queries;          ///< extents of queries, packed; with segments [batch, segment, head, channel]
+    std::int32_t* lengths;      ///< [batch] cached tokens and the chunk's
+    float* sums;                ///< [batch, head, max_keys] attention that each key gets
+    tensor_view<T const, 4> q;  ///< queries as attention reads them
+    lse_view lse;               ///< what attention wrote
+    double log2_beta;
+    std::int32_t key_sets;         ///< sets of KV heads with positions of their own: 1 or kv_heads
+    std::int32_t heads_per_block;  ///< query heads that a block scores
+    fast_divider set_heads;        ///< KV heads of a set
+    fast_divider kv_heads;
+    fast_divider heads;
+    std::int32_t segments = 0;                ///< runs of rows that a decode step attends to; 0: keys are lined up
+    std::int32_t* segment_rows = nullptr;     ///< [batch, segment] first row, counted from the first sequence's
+    std::int32_t* segment_lengths = nullptr;  ///< [batch, segment]
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_chunk chunk(std::int32_t b) const {
+        return chunk_of(params.rows, params.sequence, params.cache.sequences, shape.max_queries, b);
+    }
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t linear_row(std::int32_t b, std::int32_t kv_head) const {
+        return (std::int64_t{b} * shape.kv_heads + kv_head) * shape.max_keys;
+    }
+};
+
+/// Where the workspace of an insertion lies: for every request and set of tokens.
+struct cascade_lists {
+    cascade_offer* offered;  ///< [2, tokens] of a sub-cache and the next one
+    cascade_offer* winner;   ///< [tokens + 1]
+    std::int32_t* appended;  ///< [tokens]
+    cascade_move* moves;     ///< [max_moves]
+    std::int32_t* move_count;
+};
+
+/// Arguments of the kernels of an insertion.
+template <class T>
+struct cascade_insert_arguments {
+    cascade_insert_params<T> params;
+    std::int32_t max_tokens;
+    std::int32_t max_moves;
+    cascade_offer* offered;      ///< [batch, token head, 2, max_tokens]
+    cascade_offer* winner;       ///< [batch, token head, max_tokens + 1]
+    std::int32_t* appended;      ///< [batch, token head, max_tokens]
+    cascade_move* moves;         ///< [batch, token head, max_moves]
+    std::int32_t* move_count;    ///< [batch, token head]
+    cascade_counters* counters;  ///< [batch] after the chunk
+    T* staged;                   ///< [batch, kv_head, max_moves, keys and values, channel]
+    rotary_arguments rotary;     ///< of the copy of keys
+
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_chunk chunk(std::int32_t b) const {
+        return chunk_of(params.rows, params.sequence, params.cache.sequences, max_tokens, b);
+    }
+    /// Lists of one request and set of tokens.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_lists lists(std::int32_t b, std::int32_t token_head) const {
+        std::int64_t const i = std::int64_t{b} * params.cache.token_heads() + token_head;
+        return {offered + i * 2 * max_tokens, winner + i * (std::int64_t{max_tokens} + 1), appended + i * max_tokens,
+                moves + i * max_moves, move_count + i};
+    }
+};
+
+}  // namespace winnow

@@ -1,0 +1,135 @@
+// One token at a time over a cache that holds a rotated copy of its keys, so that nothing is lined up.
+//
+// A cached key is rotated by its row, which does not change while it stays there. In a run of rows whose positions
+// ascend with them (cascade_segment) row and position differ by one number, so rotating the query by
+// (its position + that number) makes all differences right: a query for each segment instead of a pass over the keys.
+// Attention then takes each segment as a request of its own, and the partial results are merged.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/cascade_layout.hpp"
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/kernel/attend_arguments.cuh"
+#include "winnow/kernel/cascade_arguments.hpp"
+#include "winnow/policy/cascade_policy.hpp"
+#include "winnow/ptx/convert.cuh"
+#include "winnow/stage/cascade_rows.cuh"
+#include "winnow/stage/rotate_rows.cuh"
+
+namespace winnow {
+
+/// Copies one row of `heads` heads, rotated where `rotates` is true.
+template <class T>
+WINNOW_DEVICE void copy_heads(rotary_arguments const& rotary, vector_columns const& columns, cascade_turns const& turns,
+                              T const* from, std::int64_t from_head, T* to, std::int64_t to_head, std::int32_t heads,
+                              bool rotates) {
+    std::int32_t const shift = 31 - __clz(columns.count());
+    for (std::int32_t i = threadIdx.x; i < heads << shift; i += cascade_gather_threads) {
+        std::int32_t const column = i & (columns.count() - 1), head = i >> shift;
+        move_pair(rotary, columns, turns.rotation, 0, column, from + head * from_head, to + head * to_head, rotates);
+    }
+}
+
+/// Block (segment, request): rotates the queries for it and says where it lies. The last segment is the new token,
+/// which goes to the row behind the slots.
+template <class T>
+__global__ void __launch_bounds__(cascade_gather_threads)
+    cascade_segments(cascade_attend_arguments<T> const __grid_constant__ a) {
+    __shared__ cascade_turns turns;
+    __shared__ cascade_counters counters;
+    cascade_attend_params<T> const& p = a.params;
+    cascade_cache<T> const& cache = p.cache;
+    std::int32_t const index = blockIdx.x, b = blockIdx.y, segments = gridDim.x;
+    std::int32_t const part = b * segments + index;
+    cascade_chunk const chunk = a.chunk(b);
+    if (chunk.tokens == 0) {
+        if (threadIdx.x == 0) a.segment_lengths[part] = a.lengths[b] = 0, a.segment_rows[part] = 0;
+        return;
+    }
+    load_counters(counters, cache.counters(chunk.sequence));
+    __syncthreads();
+    std::int32_t const cached = live_tokens(cache.layout, counters);
+    bool const token = index == segments - 1;
+    cascade_segment const segment =
+        token ? cascade_segment{cache.layout.rows(), 1, cached, 0} : segment_at(cache.layout, counters, index);
+    if (threadIdx.x == 0) {
+        a.segment_lengths[part] = segment.rows;
+        a.segment_rows[part] = static_cast<std::int32_t>(chunk.sequence * cache.sequence_rows()) + segment.first_row;
+        if (token) a.lengths[b] = cached + 1;
+        // The token's own key is rotated by its position, and so is the query for it.
+        turns.position[0] = p.positions == cascade_positions::original ? static_cast<std::int32_t>(counters.seen)
+                                                                       : cached + segment.row_origin;
+    }
+    __syncthreads();
+    bool const rotates = !a.rotary.rotation.empty();
+    vector_columns const columns{a.shape.head_dim / vector_channels,
+                                 a.rotary.rotation.pairs(a.shape.head_dim) / vector_channels};
+    if (rotates) {
+        fill_rotations<cascade_gather_threads>(a.rotary, columns, 1, turns.position, turns.turns, turns.rotation);
+        __syncthreads();
+    }
+    std::int64_t const channels = a.shape.head_dim, row = cache.layout.rows() * channels;
+    std::int64_t const head = cache.stored_rows() * channels;
+    copy_heads(a.rotary, columns, turns, p.queries.data + p.queries.offset(chunk.outer, chunk.first_row),
+               p.queries.stride[2], a.turned_queries + std::int64_t{part} * a.shape.heads * channels, channels,
+               a.shape.heads, rotates);
+    if (!token) return;
+    copy_heads(a.rotary, columns, turns, p.keys.data + p.keys.offset(chunk.outer, chunk.first_row), p.keys.stride[2],
+               cache.rotated(chunk.sequence, 0) + row, head, a.shape.kv_heads, rotates);
+    copy_heads(a.rotary, columns, turns, p.values.data + p.values.offset(chunk.outer, chunk.first_row),
+               p.values.stride[2], cache.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
+}
+
+/// Attention that each key gets from one token. Block (group of rows, KV head, segment of a request); as many lanes as a
+/// row has vectors share a key, and each holds a few keys while it goes through the heads.
+template <class T>
+__global__ void __launch_bounds__(cascade_token_threads)
+    cascade_score_token(cascade_attend_arguments<T> const __grid_constant__ a) {
+    std::int32_t const part = blockIdx.z, kv_head = blockIdx.y, b = part / a.segments, index = part - b * a.segments;
+    std::int32_t const vectors = a.shape.head_dim / vector_channels, shift = 31 - __clz(vectors);
+    std::int32_t const lane = threadIdx.x & (vectors - 1), slot = threadIdx.x >> shift;
+    std::int32_t const together = cascade_token_threads >> shift;  // keys of a pass
+    std::int32_t const rows = a.segment_lengths[part];
+    std::int32_t const first = blockIdx.x * together * cascade_token_keys;
+    if (first >= rows) return;
+    cascade_attend_params<T> const& p = a.params;
+    cascade_chunk const chunk = a.chunk(b);
+    cascade_counters const& counters = *p.cache.counters(chunk.sequence);
+    std::int32_t const place =
+        index == a.segments - 1 ? a.lengths[b] - 1 : segment_at(p.cache.layout, counters, index).first;
+    std::int64_t const channels = a.shape.head_dim;
+    T const* const keys = p.cache.rotated(0, kv_head) + std::int64_t{a.segment_rows[part]} * channels;
+    uint4 key[cascade_token_keys];
+    WINNOW_UNROLL
+    for (int k = 0; k < cascade_token_keys; ++k) {
+        std::int32_t const row = smaller(first + k * together + slot, rows - 1);  // whole warps shuffle
+        key[k] = *reinterpret_cast<uint4 const*>(keys + row * channels + lane * vector_channels);
+    }
+    float const c = p.scale * log2_e;
+    for (std::int32_t g = 0; g < a.shape.group(); ++g) {
+        std::int32_t const head = kv_head * a.shape.group() + g;
+        uint4 const query = *reinterpret_cast<uint4 const*>(
+            a.turned_queries + (std::int64_t{part} * a.shape.heads + head) * channels + lane * vector_channels);
+        float const lse = a.lse.values(chunk.outer, chunk.first_row, head);
+        float const base2 = a.lse.base == lse_base::natural ? lse * log2_e : lse;
+        float* const to = a.sums + (std::int64_t{b} * a.shape.heads + head) * a.shape.max_keys + place;
+        WINNOW_UNROLL
+        for (int k = 0; k < cascade_token_keys; ++k) {
+            float sum = 0.0f;
+            std::uint32_t const x[] = {key[k].x, key[k].y, key[k].z, key[k].w};
+            std::uint32_t const y[] = {query.x, query.y, query.z, query.w};
+            WINNOW_UNROLL
+            for (int i = 0; i < 4; ++i) {
+                float2 const u = ptx::unpack<T>(x[i]), v = ptx::unpack<T>(y[i]);
+                sum = fmaf(u.x, v.x, fmaf(u.y, v.y, sum));
+            }
+            for (std::int32_t o = vectors / 2; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);
+            std::int32_t const row = first + k * together + slot;
+            if (lane == 0 && row < rows) to[row] = ptx::exp2_fast(fmaf(sum, c, -base2));
+        }
+    }
+}
+
+}  // namespace winnow

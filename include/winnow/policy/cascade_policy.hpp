@@ -1,0 +1,65 @@
+// Tuning of the cascade operators: rows and threads of the kernels that gather, score, decide and move.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+
+namespace winnow {
+
+inline constexpr int cascade_gather_threads = 256;
+inline constexpr int cascade_gather_rows = 8;     ///< rows of a block at most
+inline constexpr int cascade_gather_turns = 512;  ///< rotations that a block holds, 8 bytes each
+inline constexpr int cascade_reduce_threads = 256;
+inline constexpr int cascade_decide_tokens = 128;  ///< tokens of a chunk whose lists fit the block's shared memory
+inline constexpr int cascade_move_threads = 256;
+inline constexpr int cascade_move_rows_of_block = 8;
+inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block holds in registers: those of a decode step
+inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
+
+inline constexpr int cascade_token_threads = 256;
+inline constexpr int cascade_token_keys = 4;  ///< that a thread holds while it goes through the heads
+
+/// Threads of a block that decides: all there can be for long chunks, since there are only as many blocks as sets of
+/// tokens; few where a decode step waits at their barriers.
+enum class cascade_decide_threads : std::int32_t { few = 128, many = 1024 };
+
+/// Threads for chunks of up to `max_tokens`.
+WINNOW_HOST_DEVICE constexpr cascade_decide_threads cascade_decide_threads_of(std::int32_t max_tokens) {
+    return max_tokens <= cascade_decide_tokens ? cascade_decide_threads::few : cascade_decide_threads::many;
+}
+
+/// Rows of a block that rotates `pairs` pairs of channels.
+WINNOW_HOST_DEVICE constexpr std::int32_t cascade_gather_rows_of(std::int32_t pairs) {
+    return pairs == 0 ? cascade_gather_rows : smaller(cascade_gather_rows, cascade_gather_turns / pairs);
+}
+
+/// Tile of the score kernel. Keys are the rows of its matrix product and stay in registers; queries stream by.
+struct cascade_score_tile {
+    std::int32_t row_tiles;   ///< of 16 keys a warp; their fragments take 64 registers
+    std::int32_t warps;       ///< each with keys of its own, all with the same queries
+    std::int32_t queries;     ///< of a step
+    std::int32_t columns;     ///< queries whose scores are in registers at a time
+    std::int32_t min_blocks;  ///< thread blocks per multiprocessor that registers must allow
+
+    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return warps * 32; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t warp_keys() const { return row_tiles * 16; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t keys() const { return warps * warp_keys(); }
+};
+
+/// Tile for a head dimension. Queries are read from shared memory once for all keys of a warp, so its 256 / head_dim row
+/// tiles set the ratio of loads to products; they come from the L2 cache once for all keys of a block, so its eight warps
+/// halve that traffic against four. Blocks of 16 columns leave registers for 16 warps on a multiprocessor, which take
+/// turns at the tensor cores and at 2^x.
+WINNOW_HOST_DEVICE constexpr cascade_score_tile cascade_score_tile_of(std::int32_t head_dim) {
+    return {256 / head_dim, 8, 64, 16, 2};
+}
+
+/// Query heads that one block of the score kernel takes one after the other. Long chunks take one, which makes the most
+/// blocks; short ones all of a group, so that keys are read once.
+WINNOW_HOST_DEVICE constexpr std::int32_t cascade_score_heads(std::int32_t max_queries, std::int32_t group) {
+    return max_queries <= 64 ? group : 1;
+}
+
+}  // namespace winnow
