@@ -143,8 +143,11 @@ TEST_CASE("plan prune: slabs cover all query blocks, and their memory is bounded
                     CHECK(plan.slab_blocks >= 1);
                     CHECK(std::int64_t{plan.slabs} * plan.slab_blocks >= query_blocks_of(queries, coarse));
                     CHECK(plan.list_rows == lists * plan.slab_blocks * ratio);
-                    auto const scores =
-                        std::size_t(plan.list_rows) * std::size_t(plan.max_candidates) * sizeof(std::uint32_t);
+                    CHECK(plan.score_width() >= plan.max_candidates);
+                    CHECK(plan.score_width() % 4 == 0);
+                    std::size_t const rows = std::size_t(2 * units_of(method, 32, 8).units) *
+                                             std::size_t(plan.slab_blocks) * std::size_t(ratio);
+                    auto const scores = rows * std::size_t(plan.score_width()) * sizeof(std::uint32_t);
                     CHECK((scores <= prune_slab_bytes || plan.slab_blocks == 1));
                     CHECK(plan.scores + scores <= plan.lists);
                     auto const entries =
@@ -152,6 +155,34 @@ TEST_CASE("plan prune: slabs cover all query blocks, and their memory is bounded
                     CHECK(plan.lists + entries * sizeof(std::int32_t) <= plan.workspace_bytes);
                     CHECK(plan.workspace_bytes % workspace_alignment == 0);
                 }
+}
+
+TEST_CASE("plan prune: 32k queries over a million keys take at most 64 MB", "[op]") {
+    for (auto const& method : {hip_3k, hip_3k_early_layer, hip_5k, hip_v1})
+        for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head}) {
+            prune_method m = method;
+            m.sharing = share;
+            prune_plan const plan = prune_plan_of(m, batch_shape{1, 32, 8, 128, 32768, 1 << 20});
+            CHECK(plan.workspace_bytes <= std::size_t{64} << 20);
+            CHECK(plan.slabs * plan.slab_blocks < 2 * query_blocks_of(32768, m.stages[0].query_block));
+        }
+}
+
+TEST_CASE("plan prune: rows held in shared memory hold every group that a block can touch", "[op]") {
+    for (std::int32_t const stride : {1, 2, 4, 16})
+        for (std::int32_t const rows : {1, 2, 5, 15, 16, 17, 40})
+            for (std::int32_t const first : {0, 1, 3, 13, 15}) {
+                request_view const r{0, 0, rows, 64, first};
+                prune_stage const stage{16, stride, 32, 8};
+                std::int32_t most = 0;
+                for (std::int32_t m = 0; m < query_blocks_of(rows, 16); ++m) {
+                    query_span const span = span_of(r, 16, m);
+                    if (span.first <= span.last) most = larger(most, span.last / stride - span.first / stride + 1);
+                }
+                INFO("stride " << stride << ", rows " << rows << ", first " << first);
+                CHECK(round_up(most * 3, prune_row_tile) * 2 <= rows_held(stage, {2, 2, 3}, rows, 64));
+                CHECK(rows_held(stage, {2, 2, 3}, rows, 64) % prune_row_tile == 0);
+            }
 }
 
 TEST_CASE("plan prune: no list has more candidates than the plan has room for", "[op]") {

@@ -61,24 +61,38 @@ TEST_CASE("prune: small", "[gpu][small]") {
 }
 
 TEST_CASE("prune: more rows than a scoring block holds at a time", "[gpu][small]") {
-    // 64 rows are scored at a time: 100 rows of 3 heads take five passes, the last with fewer.
+    // 64 KB hold 128 rows of 512 bytes: 100 rows of 3 heads that walk together pass by in three slices, the last with
+    // fewer; heads that walk alone take turns.
     constexpr prune_method tall{.stages = {{128, 2, 32, 6}, {128, 1, 8, 9}}, .stage_count = 2, .window = {16, 64}};
     for (auto const how : scorers)
-        for (std::int32_t const rows : {40, 100}) {
-            attend_input<bf16> in(
-                {.queries = {rows}, .keys = {500}, .heads = 6, .kv_heads = 2, .values = draw::integers});
-            INFO("scorer " << static_cast<int>(how) << ", rows " << rows);
-            check_prune(in, with(tall, how, sharing::per_kv_group, probe_path::per_kv_group));
-        }
+        for (auto const path : paths)
+            for (std::int32_t const rows : {40, 100}) {
+                attend_input<bf16> in({.queries = {rows},
+                                       .keys = {500},
+                                       .heads = 6,
+                                       .kv_heads = 2,
+                                       .head_dim = 256,
+                                       .values = draw::integers});
+                INFO("scorer " << static_cast<int>(how) << ", path " << static_cast<int>(path) << ", rows " << rows);
+                check_prune(in, with(tall, how, sharing::per_kv_group, path));
+            }
 }
 
-TEST_CASE("prune: more candidates than selection takes at a time", "[gpu][small]") {
-    // 256 candidates are compacted at a time: 315 and 630 of them take two and three passes.
+TEST_CASE("prune: candidates that fill some warps of selection", "[gpu][small]") {
+    // A warp compacts 32 candidates at a time and owns whole groups of 32: 315 and 630 leave some warps without any.
     constexpr prune_method flat{.stages = {{16, 1, 8, 20}}, .stage_count = 1, .window = {16, 64}};
     for (std::int32_t const keys : {2600, 5120}) {
         attend_input<bf16> in({.queries = {3}, .keys = {keys}, .heads = 2, .values = draw::integers});
         check_prune(in, with(flat, scorer::centre_probe, sharing::per_batch));
     }
+}
+
+TEST_CASE("prune: more candidates than selection keeps in shared memory", "[gpu]") {
+    constexpr prune_method flat{.stages = {{1, 1, 8, 700}}, .stage_count = 1, .window = {16, 64}};
+    attend_input<bf16> in({.queries = {1}, .keys = {140000}, .heads = 4, .kv_heads = 2, .values = draw::integers});
+    CHECK(max_candidates_of(flat, 140000) > prune_select_cached);
+    for (auto const share : {sharing::per_batch, sharing::per_head})
+        check_prune(in, with(flat, scorer::centre_probe, share));
 }
 
 TEST_CASE("prune: every head_dim and group", "[gpu]") {

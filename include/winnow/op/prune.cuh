@@ -13,8 +13,8 @@
 
 namespace winnow {
 
-/// The stages, for one head dimension. `cache` non-null: lists live in its slots (decode).
-template <int HeadDim, class T>
+/// The stages, for one head dimension and scorer. `cache` non-null: lists live in its slots (decode).
+template <int HeadDim, scorer How, class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
                      stage_cache const* cache) {
     prune_method const& m = p.method;
@@ -27,34 +27,53 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     a.list_heads = list_heads_of(m.sharing, shape.heads, shape.kv_heads);
     a.slab_blocks = plan.slab_blocks;
     a.max_candidates = plan.max_candidates;
+    a.score_width = plan.score_width();
+    a.units = units_of(m, shape.heads, shape.kv_heads);
     a.scores = region<std::uint32_t>(scratch, plan.scores);
     a.cached = cache != nullptr;
     a.list_rows = a.cached ? cache->slots * a.list_heads : plan.list_rows;
     a.lists = a.cached ? cache->lists : region<std::int32_t>(scratch, plan.lists);
     if (a.cached) a.cache = *cache;
-    std::size_t const score_bytes =
-        static_cast<std::size_t>(plan.list_rows) * plan.max_candidates * sizeof(std::uint32_t);
-    std::int32_t const tiles = ceil_div(plan.max_candidates, chunks_per_block(m.scorer));
-    std::int32_t const units = shape.heads / heads_scored_together(m, shape.group());
+    constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
+    // The first kernel waits for whatever the caller has launched before.
+    launch_order order = launch_order::after_earlier;
 
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
         a.first_block = slab * plan.slab_blocks;
         for (a.stage = 0; a.stage < m.stage_count; ++a.stage) {
-            auto const lists =
-                static_cast<unsigned>(plan.slab_blocks * (m.stages[0].query_block / m.stages[a.stage].query_block));
-            if (auto s = cuda_status(cudaMemsetAsync(a.scores, 0, score_bytes, stream), "cudaMemsetAsync"); !s)
-                return s;
-            if (auto s = launch_kernel(prune_score<T, HeadDim>, dim3(lists * tiles, units, shape.batch),
-                                       prune_score_threads, sizeof(prune_score_storage<T, HeadDim>), stream, a);
+            std::int32_t const lists = a.slab_lists();
+            std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
+            a.chunks_per_block = chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
+                                                  std::int64_t{lists} * a.units.units * shape.batch);
+            std::size_t const score_bytes =
+                sizeof(prune_score_storage<HeadDim>) +
+                static_cast<std::size_t>(rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim)) * HeadDim *
+                    sizeof(T);
+            dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
+                              static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
+            if (auto s = launch_kernel(prune_score<T, HeadDim, How>, blocks, tuning.warps * 32, score_bytes, stream, a,
+                                       order);
                 !s)
                 return s;
-            if (auto s = launch_kernel(prune_select<T>, dim3(lists, a.list_heads, shape.batch), prune_select_threads, 0,
-                                       stream, a);
+            if (plan.overlap) order = launch_order::overlapping;
+            dim3 const rows(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
+                            static_cast<unsigned>(shape.batch));
+            if (auto s = launch_kernel(prune_select<T>, rows, prune_select_threads,
+                                       prune_select_bytes(plan.max_candidates), stream, a, order);
                 !s)
                 return s;
         }
     }
     return {};
+}
+
+/// The stages, for any scorer.
+template <int HeadDim, class T>
+status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
+                     stage_cache const* cache) {
+    return dispatch(supported_scorers{}, p.method.scorer, "method.scorer", [&](auto how) {
+        return launch_stages<HeadDim, decltype(how)::value>(p, plan, scratch, stream, cache);
+    });
 }
 
 /// The stages, for any of the default head dimensions.

@@ -208,7 +208,7 @@ constexpr sparse_plan sparse_plan_of(sparse_prefill_params<T> const& p, device_i
     block_selection const selection = packed_selection<std::int32_t const>(unknown, unknown, p.method, shape);
     result.attend = attend_plan_of(attend_part(p, selection), device);
     if (p.dense_tail > 0) result.tail = attend_plan_of(tail_part(p), device);
-    result.prune = prune_plan_of(p.method, shape);
+    result.prune = prune_plan_of(p.method, shape, device);
     result.why = !result.attend.why ? result.attend.why : result.tail.why;
     result.scratch = layout.bytes;
     result.workspace_bytes = layout.bytes + larger(result.prune.workspace_bytes,
@@ -222,7 +222,7 @@ constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_in
     sparse_plan result;
     result.attend = attend_plan_of(attend_part(p), device);
     result.why = result.attend.why;
-    result.prune = prune_plan_of(p.method, p.shape());
+    result.prune = prune_plan_of(p.method, p.shape(), device);
     result.workspace_bytes = larger(result.prune.workspace_bytes, result.attend.workspace_bytes);
     return result;
 }

@@ -7,6 +7,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/prune_params.hpp"
 #include "winnow/core/stage_cache.hpp"
+#include "winnow/policy/prune_policy.hpp"
 
 namespace winnow {
 
@@ -18,14 +19,28 @@ struct prune_arguments {
     fast_divider page_size;
     std::int32_t list_heads;
     std::int32_t stage;
-    std::int32_t first_block;     ///< first query block (of the first stage) of the slab
-    std::int32_t slab_blocks;     ///< query blocks of the first stage in a slab
-    std::int32_t list_rows;       ///< lists of one stage in `lists`
-    std::int32_t max_candidates;  ///< width of a row of scores
-    std::uint32_t* scores;        ///< [list row, candidate] ordered_key, 0: none yet
-    std::int32_t* lists;          ///< see stage_region_of; the workspace's or the cache's
-    stage_cache cache;            ///< decode only: lists live in slots, and stages that are not due are left alone
+    std::int32_t first_block;  ///< first query block (of the first stage) of the slab
+    std::int32_t slab_blocks;  ///< query blocks of the first stage in a slab
+    std::int32_t list_rows;    ///< lists of one stage in `lists`
+    std::int32_t max_candidates;
+    std::int32_t score_width;       ///< width of a row of scores: max_candidates, rounded up to 16 bytes
+    prune_units units;              ///< how heads are dealt to scoring blocks
+    std::int32_t chunks_per_block;  ///< chunks of a scoring block
+    std::uint32_t* scores;          ///< [request, unit, list of the slab, candidate] ordered_key
+    std::int32_t* lists;            ///< see stage_region_of; the workspace's or the cache's
+    stage_cache cache;              ///< decode only: lists live in slots, and stages that are not due are left alone
     bool cached;
+
+    /// Lists of this stage in a slab.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t slab_lists() const {
+        return slab_blocks * (params.method.stages[0].query_block / params.method.stages[stage].query_block);
+    }
+    /// Scores of list `index` of the slab by unit `unit` of request `b`. A decode step has one list that is not empty.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t score_row(std::int32_t b, std::int32_t unit,
+                                                                      std::int32_t index) const {
+        std::int64_t const row = static_cast<std::int64_t>(b) * units.units + unit;
+        return cached ? row : row * slab_lists() + index;
+    }
 };
 
 /// One list of one stage: its rows, its place, its candidates.
@@ -33,7 +48,6 @@ struct prune_place {
     request_view request;
     query_span span;          ///< rows of the query block, by position
     std::int32_t block;       ///< query block counted from the request's first; may be out of range
-    std::int64_t score_row;   ///< row of the scores
     std::int64_t list_row;    ///< list of this stage
     std::int64_t parent_row;  ///< list of the stage before
     std::int32_t eligible;    ///< candidates lie below this key
@@ -72,11 +86,10 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
         place.due = slot >= 0 && place.span.first <= place.span.last &&
                     first_stage_due(a.cache.step[slot], a.cache.intervals.steps, m.stage_count) <= a.stage;
         if (!place.due) return place;
-        place.score_row = list;
         place.list_row = place.parent_row = static_cast<std::int64_t>(slot) * a.list_heads + head;
     } else {
         std::int64_t const per_list = static_cast<std::int64_t>(a.slab_blocks) * (coarse / m.last().query_block);
-        place.score_row = place.list_row = list * per_list + index;
+        place.list_row = list * per_list + index;
         if (a.stage > 0) {
             std::int32_t const before = coarse / m.stages[a.stage - 1].query_block;
             place.parent_row = list * per_list + index / ratio * before + index % ratio * before / ratio;
