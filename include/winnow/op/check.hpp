@@ -19,8 +19,8 @@ namespace winnow {
 /// Head dimensions that the default launches instantiate.
 using supported_head_dims = value_list<64, 128, 256>;
 /// Scorers that the default launch of pruning instantiates.
-using supported_scorers =
-    value_list<scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key>;
+using supported_scorers = value_list<scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe,
+                                     scorer::mean_key, scorer::min_max_bound>;
 
 /// Keys per block of a selection.
 using supported_block_sizes = value_list<8, 16, 32, 64, 128>;

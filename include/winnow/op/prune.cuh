@@ -41,6 +41,8 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
         a.first_block = slab * plan.slab_blocks;
         for (a.stage = 0; a.stage < m.stage_count; ++a.stage) {
+            a.summaries =
+                summary_level_of(m, shape.kv_heads, shape.head_dim, p.summary.rows, p.summary.max_keys, a.stage);
             std::int32_t const lists = a.slab_lists();
             std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
             a.chunks_per_block = chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/device_info.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -79,7 +80,7 @@ constexpr status check(prune_method const& m) {
     std::int32_t const block = m.last().chunk;
     if (block < 8 || block > 128)
         return fail(errc::unsupported, "method.stages.chunk", "the last stage's must be 8, 16, 32, 64 or 128", block);
-    if (auto s = check_enum(m.scorer, scorer::mean_key, "method.scorer"); !s) return s;
+    if (auto s = check_enum(m.scorer, scorer::min_max_bound, "method.scorer"); !s) return s;
     if (auto s = check_enum(m.path, probe_path::per_kv_group, "method.path"); !s) return s;
     if (auto s = check_enum(m.sharing, sharing::per_head, "method.sharing"); !s) return s;
     if (m.window.sinks < 0) return fail(errc::out_of_range, "method.window.sinks", "must be >= 0", m.window.sinks);
@@ -113,7 +114,7 @@ struct prune_plan {
     }
 };
 
-/// Bytes of scores that a slab may take; a slab has at least one query block of the first stage.
+/// Bytes of scores and lists that a slab may take; a slab has at least one query block of the first stage.
 inline constexpr std::size_t prune_slab_bytes = std::size_t{48} << 20;
 
 /// Lists of all stages are counted in int32: rows of lists (requests or slots, times list heads) times the finest query
@@ -126,6 +127,22 @@ constexpr status check_list_rows(prune_method const& m, batch_shape const& shape
     return rows <= most ? status{} : fail(errc::unsupported, field, "times list heads must be < 2^31", requests);
 }
 
+/// Summaries of a method's chunks, read or written.
+template <class T>
+constexpr status check_summary(key_summary<T const> const& s, prune_method const& m, batch_shape const& shape) {
+    if (s.data == nullptr) return {};
+    if (summary_parts(m.scorer) == 0)
+        return fail(errc::unsupported, "summary.data", "is for the scorers mean_key and min_max_bound", 0);
+    if (!std::is_constant_evaluated() && reinterpret_cast<std::uintptr_t>(s.data) % 16 != 0)
+        return fail(errc::misaligned, "summary.data", "must be 16-byte aligned",
+                    static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(s.data) % 16));
+    if (s.rows < (s.row == nullptr ? shape.batch : 0))
+        return fail(errc::bad_extent, "summary.rows", "must be >= 0, and >= the batch without summary.row", s.rows);
+    if (s.max_keys < shape.max_keys)
+        return fail(errc::bad_extent, "summary.max_keys", "must be >= the most keys of a request", s.max_keys);
+    return check_pointer(s.row, false, "summary.row");
+}
+
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(prune_params<T> const& p) {
@@ -134,6 +151,7 @@ constexpr status check(prune_params<T> const& p) {
     if (auto s = check_window(p.method.window, p.mask, p.shape().max_queries); !s) return s;
     if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
     auto const shape = p.shape();
+    if (auto s = check_summary(p.summary, p.method, shape); !s) return s;
     if (auto s = check_list_rows(p.method, shape, shape.batch, "batch"); !s) return s;
     auto const extents = selection_extents_of(p.method, shape);
     if (auto s = check_selection(p.selection, shape); !s) return s;
@@ -189,8 +207,11 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
     auto const lists = static_cast<std::size_t>(shape.batch) * list_heads_of(m.sharing, shape.heads, shape.kv_heads);
     std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / m.last().query_block;
     std::int32_t const blocks = query_blocks_of(shape.max_queries, coarse);
-    auto const rows = static_cast<std::size_t>(shape.batch) * units_of(m, shape.heads, shape.kv_heads).units * ratio;
-    std::size_t const per_block = larger<std::size_t>(rows * result.score_width() * sizeof(std::uint32_t), 1);
+    std::size_t const rows =
+        static_cast<std::size_t>(shape.batch) * units_of(m, shape.heads, shape.kv_heads).units * ratio;
+    auto const entries = static_cast<std::size_t>(stage_region_of(m, 1, 1, m.stage_count).counts);
+    std::size_t const per_block = larger<std::size_t>(
+        rows * result.score_width() * sizeof(std::uint32_t) + lists * ratio * entries * sizeof(std::int32_t), 1);
     // A slab may reach past the last block: its positions, beyond max_tokens, have to fit int32 as well.
     std::int32_t const most = smaller(blocks, static_cast<std::int32_t>(max_query_block / coarse));
     std::int32_t const fit = static_cast<std::int32_t>(smaller<std::size_t>(

@@ -24,12 +24,18 @@ inline constexpr std::int64_t prune_blocks_wanted = 1024;  ///< about 4 blocks f
 inline constexpr int prune_select_threads = 512;           ///< one list a block
 inline constexpr int prune_select_cached = 16384;          ///< scores that selection keeps in shared memory
 
+/// Scorers that sum up all keys of a chunk, or read a summary of them.
+WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
+    return s == scorer::mean_key || s == scorer::min_max_bound;
+}
+
 /// Two tiles of head_dim 128 take 64 registers of each lane, all in all about 155: 12 warps then keep 96 KB of keys in
 /// flight, twice what L2's latency asks for, and six chains of products for each tensor core, where four are enough.
-/// Means are summed in fp32, which takes as many registers for one tile as products do for two.
+/// Means are summed in fp32, and bounds are two keys a chunk, which takes as many registers for one tile as single keys do
+/// for two.
 WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how) {
-    bool const sums = how == scorer::mean_key;
-    return {.warps = 4, .key_tiles = sums || head_dim > 128 ? 1 : 2, .blocks = sums && head_dim > 128 ? 2 : 3};
+    bool const whole = reads_whole_chunks(how);
+    return {.warps = 4, .key_tiles = whole || head_dim > 128 ? 1 : 2, .blocks = whole && head_dim > 128 ? 2 : 3};
 }
 
 /// Query rows, averaged, that a block holds at a time.

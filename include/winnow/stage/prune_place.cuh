@@ -24,6 +24,7 @@ struct prune_arguments {
     std::int32_t list_rows;    ///< lists of one stage in `lists`
     std::int32_t max_candidates;
     std::int32_t score_width;       ///< width of a row of scores: max_candidates, rounded up to 16 bytes
+    summary_level summaries;        ///< of this stage's chunks
     prune_units units;              ///< how heads are dealt to scoring blocks
     std::int32_t chunks_per_block;  ///< chunks of a scoring block
     std::uint32_t* scores;          ///< [request, unit, list of the slab, candidate] ordered_key
@@ -74,6 +75,9 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
     prune_stage const& stage = m.stages[a.stage];
     std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / stage.query_block;
     prune_place place{};
+    // Read first, so that these loads and those of the lengths are under way together.
+    std::int32_t const slot = a.cached ? a.cache.index()(b) : -1;
+    std::int32_t const step = a.cached ? a.cache.step[larger(slot, 0)] : 0;
     place.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, b);
     std::int32_t const first = larger(place.request.first_position, 0);
     std::int32_t const absolute = (first / coarse + a.first_block + index / ratio) * ratio + index % ratio;
@@ -82,9 +86,8 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
     place.due = true;
     std::int64_t const list = static_cast<std::int64_t>(b) * a.list_heads + head;
     if (a.cached) {
-        std::int32_t const slot = a.cache.index()(b);
         place.due = slot >= 0 && place.span.first <= place.span.last &&
-                    first_stage_due(a.cache.step[slot], a.cache.intervals.steps, m.stage_count) <= a.stage;
+                    first_stage_due(step, a.cache.intervals.steps, m.stage_count) <= a.stage;
         if (!place.due) return place;
         place.list_row = place.parent_row = static_cast<std::int64_t>(slot) * a.list_heads + head;
     } else {

@@ -8,8 +8,8 @@
 #include "winnow/core/math.hpp"
 #include "winnow/policy/prune_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
-#include "winnow/ptx/convert.cuh"
 #include "winnow/stage/prune_place.cuh"
+#include "winnow/tile/channel_summary.cuh"
 #include "winnow/tile/key_rows.cuh"
 
 namespace winnow {
@@ -21,25 +21,6 @@ struct alignas(128) prune_score_storage {
     std::int32_t looking[prune_rows_held(HeadDim)];  ///< position each row looks from
     std::uint32_t best[prune_most_chunks];           ///< ordered_key of each chunk, over the walkers of the unit
 };
-
-/// Adds eight channels in fp32.
-template <class T>
-WINNOW_DEVICE void add_chunk(float (&sum)[8], uint4 const& v) {
-    std::uint32_t const pairs[4] = {v.x, v.y, v.z, v.w};
-    WINNOW_UNROLL
-    for (int k = 0; k < 4; ++k) {
-        float2 const x = ptx::unpack<T>(pairs[k]);
-        sum[2 * k] += x.x;
-        sum[2 * k + 1] += x.y;
-    }
-}
-
-/// The mean of `count` chunks, rounded to T.
-template <class T>
-WINNOW_DEVICE uint4 mean_of(float const (&sum)[8], float count) {
-    return make_uint4(ptx::pack<T>(sum[0] / count, sum[1] / count), ptx::pack<T>(sum[2] / count, sum[3] / count),
-                      ptx::pack<T>(sum[4] / count, sum[5] / count), ptx::pack<T>(sum[6] / count, sum[7] / count));
-}
 
 /// The rows that the walkers of a unit score: groups of averaged queries times heads.
 struct prune_row_set {
@@ -99,16 +80,16 @@ WINNOW_DEVICE void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigne
             ptx::copy_async_16(ptx::shared_address(queries) + offset, at);
             continue;
         }
-        float sum[8] = {};
+        channel_mean<T> mean;
         for (std::int32_t q = row.first; q <= row.last; q += 4) {  // four loads under way
             uint4 v[4];
             WINNOW_UNROLL
             for (int k = 0; k < 4; ++k, at += p.queries.stride[1])
                 v[k] = q + k <= row.last ? *reinterpret_cast<uint4 const*>(at) : make_uint4(0, 0, 0, 0);
             WINNOW_UNROLL
-            for (int k = 0; k < 4; ++k) add_chunk<T>(sum, v[k]);
+            for (int k = 0; k < 4; ++k) mean.add(v[k]);
         }
-        *reinterpret_cast<uint4*>(queries + offset) = mean_of<T>(sum, static_cast<float>(row.last - row.first + 1));
+        *reinterpret_cast<uint4*>(queries + offset) = mean.value(0, row.last - row.first + 1);
     }
     ptx::copy_async_commit();
     ptx::copy_async_wait<0>();

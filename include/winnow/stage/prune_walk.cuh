@@ -40,22 +40,22 @@ struct prune_prober {
     std::int32_t slices;  ///< more than 1: rows pass by in slices, and all warps of the block have to probe in step
 
     /// score[tile][h] of the keys that `load` brings, which stand at `position`.
-    template <int Tiles, class Load>
+    template <class Keys, int Tiles, class Load>
     WINNOW_DEVICE void score(float (&score)[Tiles][2], std::int32_t const (&position)[Tiles][2], Load load) {
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) score[t][0] = score[t][1] = minus_infinity;
         for (std::int32_t slice = 0; slice < slices; ++slice) {
             if (slices > 1) hold(slice);
-            key_rows<HeadDim, Tiles> keys;
+            Keys keys;
             load(keys);
-            score_rows<T>(score, keys, position, rows);
+            score_rows<T, HeadDim>(score, keys, position, rows);
         }
         quad_maximum(score);
     }
     /// The same for single keys.
     template <int Tiles>
     WINNOW_DEVICE void score(float (&found)[Tiles][2], std::int32_t const (&position)[Tiles][2]) {
-        score(found, position, [&](key_rows<HeadDim, Tiles>& keys) {
+        score<key_rows<HeadDim, Tiles>>(found, position, [&](key_rows<HeadDim, Tiles>& keys) {
             WINNOW_UNROLL
             for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) load_key<T, HeadDim>(keys.part[t][h], key_at(a, b, kv_head, position[t][h]));
@@ -167,23 +167,69 @@ WINNOW_DEVICE void walk_first_keys(prune_prober<T, HeadDim>& prober, chunk_slots
     }
 }
 
-/// The mean of the keys [left, right), fp32 sums rounded to T. Reads every key of the chunk.
-template <class T, int HeadDim>
-WINNOW_DEVICE void load_mean(uint4 (&part)[HeadDim / 32], prune_prober<T, HeadDim> const& prober, std::int32_t left,
-                             std::int32_t right) {
-    float sum[HeadDim / 32][8] = {};
+/// Summary of the keys [left, right), this lane's chunks of channels: part p goes to part[p]. Whole chunks may have one
+/// beside the cache; otherwise every key is read.
+template <scorer How, class T, int HeadDim, int Parts>
+WINNOW_DEVICE void summarise(uint4 (&part)[Parts][HeadDim / 32], prune_prober<T, HeadDim> const& prober,
+                             std::int32_t left, std::int32_t right) {
+    summary_level const& level = prober.a.summaries;
+    std::int32_t const row = prober.a.params.summary.row_of(prober.b), c = level.chunk_at(left, right - left);
+    if (row >= 0 && c >= 0) {
+        T const* const at = prober.a.params.summary.data + level.offset_of(row, c, prober.kv_head);
+        WINNOW_UNROLL
+        for (int p = 0; p < Parts; ++p) load_key<T, HeadDim>(part[p], at + p * HeadDim);
+        return;
+    }
+    channel_summary_of<How, T> of[HeadDim / 32];
     for (std::int32_t key = left; key < right; ++key) {
         uint4 v[HeadDim / 32];
         load_key<T, HeadDim>(v, key_at(prober.a, prober.b, prober.kv_head, key));
         WINNOW_UNROLL
-        for (int j = 0; j < HeadDim / 32; ++j) add_chunk<T>(sum[j], v[j]);
+        for (int j = 0; j < HeadDim / 32; ++j) of[j].add(v[j]);
     }
-    float const count = static_cast<float>(larger(right - left, 1));
     WINNOW_UNROLL
-    for (int j = 0; j < HeadDim / 32; ++j) part[j] = mean_of<T>(sum[j], count);
+    for (int p = 0; p < Parts; ++p) WINNOW_UNROLL
+    for (int j = 0; j < HeadDim / 32; ++j) part[p][j] = of[j].value(p, larger(right - left, 1));
 }
 
-/// One key stands for a chunk: the one at its centre, or the mean of all, which counts for rows that see the last.
+/// What stands for a chunk: one key, or bounds.
+template <scorer How, int HeadDim, int Tiles>
+struct chunk_keys {
+    using type = key_rows<HeadDim, Tiles>;
+};
+template <int HeadDim, int Tiles>
+struct chunk_keys<scorer::min_max_bound, HeadDim, Tiles> {
+    using type = key_bounds<HeadDim, Tiles>;
+};
+
+template <scorer How, class T, int HeadDim, int Tiles>
+WINNOW_DEVICE void load_summaries(key_rows<HeadDim, Tiles>& keys, prune_prober<T, HeadDim> const& prober,
+                                  chunk_slots<2 * Tiles> const& chunk) {
+    WINNOW_UNROLL
+    for (int s = 0; s < 2 * Tiles; ++s) {
+        uint4 part[1][HeadDim / 32];
+        summarise<How, T, HeadDim>(part, prober, chunk.left[s], chunk.right[s]);
+        WINNOW_UNROLL
+        for (int j = 0; j < HeadDim / 32; ++j) keys.part[s / 2][s % 2][j] = part[0][j];
+    }
+}
+
+template <scorer How, class T, int HeadDim, int Tiles>
+WINNOW_DEVICE void load_summaries(key_bounds<HeadDim, Tiles>& keys, prune_prober<T, HeadDim> const& prober,
+                                  chunk_slots<2 * Tiles> const& chunk) {
+    WINNOW_UNROLL
+    for (int s = 0; s < 2 * Tiles; ++s) {
+        uint4 part[2][HeadDim / 32];
+        summarise<How, T, HeadDim>(part, prober, chunk.left[s], chunk.right[s]);
+        WINNOW_UNROLL
+        for (int j = 0; j < HeadDim / 32; ++j) {
+            keys.high.part[s / 2][s % 2][j] = part[0][j];
+            keys.low.part[s / 2][s % 2][j] = part[1][j];
+        }
+    }
+}
+
+/// One thing stands for a chunk: the key at its centre, or a summary of all, which counts for rows that see the last.
 template <scorer How, class T, int HeadDim, int Tiles>
 WINNOW_DEVICE void score_one_key(prune_prober<T, HeadDim>& prober, chunk_slots<2 * Tiles>& chunk) {
     std::int32_t position[Tiles][2];
@@ -191,16 +237,13 @@ WINNOW_DEVICE void score_one_key(prune_prober<T, HeadDim>& prober, chunk_slots<2
     for (int s = 0; s < 2 * Tiles; ++s) {
         std::int32_t const left = chunk.left[s], right = chunk.right[s];
         position[s / 2][s % 2] = left >= right             ? no_key
-                                 : How == scorer::mean_key ? right - 1
+                                 : reads_whole_chunks(How) ? right - 1
                                                            : left + (right - left) / 2;
     }
     float found[Tiles][2];
-    if constexpr (How == scorer::mean_key) {
-        prober.score(found, position, [&](key_rows<HeadDim, Tiles>& keys) {
-            WINNOW_UNROLL
-            for (int s = 0; s < 2 * Tiles; ++s)
-                load_mean(keys.part[s / 2][s % 2], prober, chunk.left[s], chunk.right[s]);
-        });
+    if constexpr (reads_whole_chunks(How)) {
+        prober.template score<typename chunk_keys<How, HeadDim, Tiles>::type>(
+            found, position, [&](auto& keys) { load_summaries<How>(keys, prober, chunk); });
     } else {
         prober.score(found, position);
     }

@@ -10,6 +10,7 @@
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
+#include "winnow/ptx/min_max.cuh"
 #include "winnow/ptx/mma_sync.cuh"
 
 namespace winnow {
@@ -35,16 +36,14 @@ WINNOW_DEVICE void load_key(uint4 (&part)[HeadDim / 32], T const* key) {
     for (int j = 0; j < HeadDim / 32; ++j) part[j] = key != nullptr ? at[4 * j] : make_uint4(0, 0, 0, 0);
 }
 
-/// product[tile][2 h + e] = key g + 8 h of the tile times query row 2 q + e of the eight at `queries`.
-template <class T, int HeadDim, int Tiles>
+/// product[tile][2 h + e] += key g + 8 h of the tile times query row 2 q + e of the eight at `queries`, whose pairs of
+/// channels pass through `part`.
+template <class T, int HeadDim, int Tiles, class Part>
 WINNOW_DEVICE void multiply_rows(float (&product)[Tiles][4], key_rows<HeadDim, Tiles> const& keys,
-                                 unsigned char const* queries) {
+                                 unsigned char const* queries, Part part) {
     std::uint32_t const lane = threadIdx.x % 32;
     unsigned char const* const even = queries + query_chunk_offset<HeadDim>(lane / 4, lane % 4);
     unsigned char const* const odd = queries + query_chunk_offset<HeadDim>(lane / 4, lane % 4 + 4);
-    WINNOW_UNROLL
-    for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
-    for (int e = 0; e < 4; ++e) product[t][e] = 0.0f;
     WINNOW_UNROLL
     for (int j = 0; j < HeadDim / 32; ++j) {
         uint4 const row = *reinterpret_cast<uint4 const*>((j % 2 == 0 ? even : odd) + j / 2 * 128);
@@ -53,8 +52,8 @@ WINNOW_DEVICE void multiply_rows(float (&product)[Tiles][4], key_rows<HeadDim, T
             uint4 const &low = keys.part[t][0][j], &high = keys.part[t][1][j];
             std::uint32_t const first[4] = {low.x, high.x, low.y, high.y};
             std::uint32_t const second[4] = {low.z, high.z, low.w, high.w};
-            ptx::multiply_add<T>(product[t], first, row.x, row.y);
-            ptx::multiply_add<T>(product[t], second, row.z, row.w);
+            ptx::multiply_add<T>(product[t], first, part(row.x), part(row.y));
+            ptx::multiply_add<T>(product[t], second, part(row.z), part(row.w));
         }
     }
 }
@@ -67,14 +66,38 @@ struct held_rows {
     bool all_visible;              ///< every row may see every key, so that no position needs to be compared
 };
 
+/// What stands for a chunk: one key, or two that bound all its keys from above and from below, channel by channel.
+template <int HeadDim, int Tiles>
+struct key_bounds {
+    key_rows<HeadDim, Tiles> high;
+    key_rows<HeadDim, Tiles> low;
+};
+
+template <class T, int HeadDim, int Tiles>
+WINNOW_DEVICE void multiply(float (&product)[Tiles][4], key_rows<HeadDim, Tiles> const& keys,
+                            unsigned char const* queries) {
+    multiply_rows<T>(product, keys, queries, [](std::uint32_t pair) { return pair; });
+}
+
+/// The most that a key within bounds can give: channels where the query is positive take the upper one.
+template <class T, int HeadDim, int Tiles>
+WINNOW_DEVICE void multiply(float (&product)[Tiles][4], key_bounds<HeadDim, Tiles> const& bounds,
+                            unsigned char const* queries) {
+    multiply_rows<T>(product, bounds.high, queries, [](std::uint32_t pair) { return ptx::maximum<T>(pair, 0u); });
+    multiply_rows<T>(product, bounds.low, queries, [](std::uint32_t pair) { return ptx::minimum<T>(pair, 0u); });
+}
+
 /// score[tile][h] = max of itself and, over this lane's rows that may see key g + 8 h at `position`, their products
 /// with it. NaN never wins. quad_maximum brings the lanes together.
-template <class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void score_rows(float (&score)[Tiles][2], key_rows<HeadDim, Tiles> const& keys,
-                              std::int32_t const (&position)[Tiles][2], held_rows const& rows) {
+template <class T, int HeadDim, class Keys, int Tiles>
+WINNOW_DEVICE void score_rows(float (&score)[Tiles][2], Keys const& keys, std::int32_t const (&position)[Tiles][2],
+                              held_rows const& rows) {
     for (std::int32_t n = 0; n < rows.tiles; ++n) {
         float product[Tiles][4];
-        multiply_rows<T>(product, keys, rows.queries + n * 8 * HeadDim * 2);
+        WINNOW_UNROLL
+        for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
+        for (int e = 0; e < 4; ++e) product[t][e] = 0.0f;
+        multiply<T>(product, keys, rows.queries + n * 8 * HeadDim * 2);
         if (!rows.all_visible) {
             WINNOW_UNROLL
             for (int e = 0; e < 2; ++e) {

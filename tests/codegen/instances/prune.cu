@@ -2,6 +2,7 @@
 #include "winnow/kernel/check_contents.cuh"
 #include "winnow/kernel/prune_score.cuh"
 #include "winnow/kernel/prune_select.cuh"
+#include "winnow/kernel/summarise.cuh"
 
 namespace winnow {
 
@@ -19,7 +20,11 @@ template __global__ void prune_score<bf16, 256, scorer::centre_probe>(prune_argu
 template __global__ void prune_score<bf16, 64, scorer::mean_key>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void prune_score<bf16, 128, scorer::mean_key>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void prune_score<bf16, 256, scorer::mean_key>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void prune_score<bf16, 64, scorer::min_max_bound>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void prune_score<bf16, 128, scorer::min_max_bound>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void prune_score<bf16, 256, scorer::min_max_bound>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void prune_select<bf16>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void summarise_chunks<bf16>(summarise_arguments<bf16> const __grid_constant__);
 template __global__ void find_fault<bf16>(contents_arguments<bf16> const __grid_constant__);
 template __global__ void describe_fault<bf16>(contents_arguments<bf16> const __grid_constant__);
 
@@ -37,7 +42,11 @@ template __global__ void prune_score<fp16, 256, scorer::centre_probe>(prune_argu
 template __global__ void prune_score<fp16, 64, scorer::mean_key>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void prune_score<fp16, 128, scorer::mean_key>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void prune_score<fp16, 256, scorer::mean_key>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void prune_score<fp16, 64, scorer::min_max_bound>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void prune_score<fp16, 128, scorer::min_max_bound>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void prune_score<fp16, 256, scorer::min_max_bound>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void prune_select<fp16>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void summarise_chunks<fp16>(summarise_arguments<fp16> const __grid_constant__);
 template __global__ void find_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
 template __global__ void describe_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
 
