@@ -1,4 +1,5 @@
 // Bad input of prune: every rule of check, and plans.
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -9,6 +10,7 @@
 #include "support/random_input.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/reference/prune.hpp"
+#include "winnow/stage/prune_row_set.hpp"
 
 using namespace winnow;
 
@@ -182,8 +184,40 @@ TEST_CASE("plan prune: rows held in shared memory hold every group that a block 
                     if (span.first <= span.last) most = larger(most, span.last / stride - span.first / stride + 1);
                 }
                 INFO("stride " << stride << ", rows " << rows << ", first " << first);
-                CHECK(round_up(most * 3, prune_row_tile) * 2 <= rows_held(stage, {2, 2, 3}, rows, 64));
-                CHECK(rows_held(stage, {2, 2, 3}, rows, 64) % prune_row_tile == 0);
+                CHECK(round_up(most * 3, prune_row_tile) * 2 <= rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile));
+                CHECK(rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile) % prune_row_tile == 0);
+            }
+}
+
+TEST_CASE("prune: rows of a scoring block are whole walkers or slices of one, each group once", "[op]") {
+    for (std::int32_t const product : {8, 64})
+        for (std::int32_t const heads : {1, 3, 8})
+            for (std::int32_t const groups : {1, 16, 37}) {
+                prune_row_set const set{5, groups, 24, heads, 4, product};
+                CHECK(set.rows() == groups * heads);
+                CHECK(set.padded() % product == 0);
+                CHECK(set.padded() - set.rows() < product);
+                for (std::int32_t const held : {64, 128, 512}) {
+                    CHECK(set.walkers_held(held) >= 1);
+                    CHECK(set.walkers_held(held) <= 4);
+                    bool const fits = set.walkers_held(held) * set.padded() <= held;
+                    CHECK((fits || (set.walkers_held(held) == 1 && set.slices(held) > 1)));
+                    CHECK(set.slices(held) * held >= set.padded());
+                }
+                // Rows 40 .. of stride 4: group 5 holds positions 20 .. 23, cut to the span.
+                query_span const span{21, 20 + 4 * groups - 2};
+                std::vector<int> seen(static_cast<std::size_t>(groups * heads), 0);
+                for (std::int32_t row = 0; row < set.padded(); ++row) {
+                    prune_query_row const from = query_row_of(set, span, 4, 2, row);
+                    CHECK(from.head >= 24 + 2 * heads);
+                    CHECK(from.head < 24 + 3 * heads);
+                    CHECK(from.first >= span.first);
+                    CHECK(from.last <= span.last);
+                    CHECK(from.first / 4 == from.last / 4);
+                    if (row < set.rows())
+                        ++seen[static_cast<std::size_t>((from.first / 4 - 5) * heads + from.head - 24 - 2 * heads)];
+                }
+                CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
             }
 }
 

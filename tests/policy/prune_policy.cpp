@@ -70,3 +70,18 @@ TEST_CASE("prune_policy: rows are held in whole products, walkers whole where th
         CHECK(prune_rows_held(head_dim) >= 128);  // one head's rows: the largest query block
     }
 }
+
+TEST_CASE("prune_policy: a warpgroup multiplies where one walk takes rows enough, and only where it can", "[policy]") {
+    prune_method m = hip_3k;
+    CHECK(product_unit_of(m, 1, 64, 90) == product_unit::warpgroup);
+    CHECK(product_unit_of(m, 1, 63, 90) == product_unit::warp);
+    CHECK(product_unit_of(m, 4, 64, 90) == product_unit::warp);  // each warp may have rows of its own
+    CHECK(product_unit_of(m, 1, 64, 80) == product_unit::warp);
+    m.scorer = scorer::centre_probe;
+    CHECK(product_unit_of(m, 1, 64, 90) == product_unit::warp);
+    for (int const head_dim : {64, 128, 256}) {
+        CHECK(prune_rows_held(head_dim) % rows_of_product(product_unit::warpgroup) == 0);
+        prune_tuning const tuning = prune_tuning_of(head_dim, scorer::tree_probe, product_unit::warpgroup);
+        CHECK(tuning.warps == 4);
+    }
+}

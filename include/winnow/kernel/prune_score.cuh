@@ -34,13 +34,14 @@ WINNOW_DEVICE chunk_slots<Slots> chunks_from(prune_place const& place, std::int3
     return chunk;
 }
 
-template <class T, int HeadDim, scorer How>
-__global__ void __launch_bounds__(prune_tuning_of(HeadDim, How).warps * 32, prune_tuning_of(HeadDim, How).blocks)
+template <class T, int HeadDim, scorer How, product_unit Unit>
+__global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32,
+                                  prune_tuning_of(HeadDim, How, Unit).blocks)
     prune_score(prune_arguments<T> const __grid_constant__ a) {
     extern __shared__ __align__(1024) unsigned char raw[];
     auto& shared = *reinterpret_cast<prune_score_storage<HeadDim>*>(raw);
-    unsigned char* const queries = raw + sizeof(prune_score_storage<HeadDim>);
-    constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
+    unsigned char* const queries = raw + prune_rows_offset<HeadDim>;
+    constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How, Unit);
     constexpr int slots = slots_of<How, tuning.key_tiles>;
     constexpr std::int32_t held = prune_rows_held(HeadDim), per_tile = 8 * slots;
     prune_method const& m = a.params.method;
@@ -62,11 +63,16 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How).warps * 32, prun
     if (!place.due || place.candidates <= stage.keep || first_chunk >= place.candidates) return;
     std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
     std::int32_t const first_group = place.span.first / stage.query_stride;
-    prune_row_set const set{first_group, place.span.last / stage.query_stride - first_group + 1, first_head,
-                            a.units.heads, a.units.walkers};
+    prune_row_set const set{first_group,     place.span.last / stage.query_stride - first_group + 1,
+                            first_head,      a.units.heads,
+                            a.units.walkers, rows_of_product(Unit)};
     std::int32_t const walkers_held = set.walkers_held(held), slices = set.slices(held);
     std::int32_t const tiles = ceil_div(chunks, per_tile);
     std::uint32_t* const scores = a.scores + a.score_row(b, unit, index) * a.score_width + first_chunk;
+    // Only a list's last chunk can be cut short.
+    bool const whole_chunks =
+        first_chunk + chunks < place.candidates ||
+        place.left(place.candidates - 1, m.window.sinks, stage.chunk) + stage.chunk <= place.eligible;
     bool const all_visible =
         place.eligible <= looking_position(a.params.mask.kind, place.span.first, place.request.keys) + 1;
 
@@ -74,16 +80,17 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How).warps * 32, prun
         std::int32_t const walkers = smaller(walkers_held, set.walkers - first_walker);
         if (slices == 1) {
             if (first_walker > 0) __syncthreads();
-            hold_query_rows(shared, queries, a, set, first_walker, 0, walkers * set.padded());
+            hold_query_rows<T, HeadDim, Unit>(shared, queries, a, set, first_walker, 0, walkers * set.padded());
             __syncthreads();
         }
-        // Where rows pass by in slices, all warps take equally many tiles, the last ones perhaps empty.
-        std::int32_t const items = slices > 1 ? round_up<std::int32_t>(tiles, tuning.warps) : tiles * walkers;
+        // Where warps probe in step, all take equally many tiles, the last ones perhaps empty.
+        bool const in_step = Unit == product_unit::warpgroup || slices > 1;
+        std::int32_t const items = in_step ? round_up<std::int32_t>(tiles, tuning.warps) : tiles * walkers;
         for (std::int32_t item = warp; item < items; item += tuning.warps) {
             std::int32_t const walker = item % walkers, from = item / walkers * per_tile;
             std::int32_t const row = walker * set.padded();
             auto chunk = chunks_from<slots>(place, first_chunk + from, m.window.sinks, stage.chunk);
-            prune_prober<T, HeadDim> prober{
+            prune_prober<T, HeadDim, Unit> prober{
                 a,
                 shared,
                 queries,
@@ -91,7 +98,8 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How).warps * 32, prun
                 b,
                 kv_head,
                 {queries + row * HeadDim * 2, shared.looking + row, set.padded() / prune_row_tile, all_visible},
-                slices};
+                slices,
+                whole_chunks};
             score_chunks<How, tuning.key_tiles>(prober, chunk, stage.chunk);
             WINNOW_UNROLL
             for (int s = 0; s < slots; ++s) {

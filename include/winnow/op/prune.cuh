@@ -13,6 +13,26 @@
 
 namespace winnow {
 
+/// Scores of one stage by kernels that multiply as `Unit` does.
+template <int HeadDim, scorer How, product_unit Unit, class T>
+status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t stream, launch_order order) {
+    std::int32_t const rows =
+        rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim, rows_of_product(Unit));
+    return launch_kernel(prune_score<T, HeadDim, How, Unit>, blocks, prune_tuning_of(HeadDim, How, Unit).warps * 32,
+                         prune_rows_offset<HeadDim> + static_cast<std::size_t>(rows) * HeadDim * sizeof(T), stream, a,
+                         order);
+}
+
+/// The same for either unit; the warpgroup's kernels exist for one scorer.
+template <int HeadDim, scorer How, class T>
+status launch_score(prune_arguments<T> const& a, product_unit unit, dim3 blocks, cudaStream_t stream,
+                    launch_order order) {
+    if constexpr (How == scorer::tree_probe)
+        if (unit == product_unit::warpgroup)
+            return launch_score<HeadDim, How, product_unit::warpgroup>(a, blocks, stream, order);
+    return launch_score<HeadDim, How, product_unit::warp>(a, blocks, stream, order);
+}
+
 /// The stages, for one head dimension and scorer. `cache` non-null: lists live in its slots (decode).
 template <int HeadDim, scorer How, class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
@@ -47,20 +67,15 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
             std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
             a.chunks_per_block = chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
                                                   std::int64_t{lists} * a.units.units * shape.batch);
-            std::size_t const score_bytes =
-                sizeof(prune_score_storage<HeadDim>) +
-                static_cast<std::size_t>(rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim)) * HeadDim *
-                    sizeof(T);
             dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
                               static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
-            if (auto s = launch_kernel(prune_score<T, HeadDim, How>, blocks, tuning.warps * 32, score_bytes, stream, a,
-                                       order);
-                !s)
-                return s;
+            std::int32_t const rows = rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
+            product_unit const unit = product_unit_of(m, a.units.walkers, rows, plan.instructions);
+            if (auto s = launch_score<HeadDim, How>(a, unit, blocks, stream, order); !s) return s;
             if (plan.overlap) order = launch_order::overlapping;
-            dim3 const rows(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
-                            static_cast<unsigned>(shape.batch));
-            if (auto s = launch_kernel(prune_select<T>, rows, prune_select_threads,
+            dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
+                                  static_cast<unsigned>(shape.batch));
+            if (auto s = launch_kernel(prune_select<T>, selections, prune_select_threads,
                                        prune_select_bytes(plan.max_candidates), stream, a, order);
                 !s)
                 return s;

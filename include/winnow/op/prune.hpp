@@ -101,6 +101,7 @@ struct prune_plan {
     std::int32_t max_candidates = 0;  ///< candidates of one query block in any stage
     std::size_t scores = 0;           ///< offset: uint32 [batch, unit, list of the slab, score_width()]
     std::size_t lists = 0;            ///< offset: all stages' lists of the slab, see stage_region_of
+    std::int32_t instructions = 80;   ///< device_info::instructions: 90 lets warpgroups multiply
     bool overlap = false;             ///< kernels start while the ones before them end (compute capability 9.0)
 
     /// Scores of a list: max_candidates in whole groups of four, which selection reads at a time.
@@ -189,13 +190,13 @@ constexpr std::int32_t max_candidates_of(prune_method const& m, std::int32_t max
     return most;
 }
 
-/// Averaged query rows that a scoring block keeps in shared memory.
+/// Averaged query rows that a scoring block keeps in shared memory, in whole products.
 constexpr std::int32_t rows_held(prune_stage const& stage, prune_units const& units, std::int32_t max_queries,
-                                 std::int32_t head_dim) {
+                                 std::int32_t head_dim, std::int32_t product) {
     // Groups lie at absolute positions, so a few rows may touch one group more than they fill.
     std::int32_t const groups =
         smaller(stage.query_block / stage.query_stride, query_blocks_of(max_queries, stage.query_stride));
-    std::int64_t const padded = round_up(groups * units.heads, prune_row_tile);
+    std::int64_t const padded = round_up<std::int64_t>(std::int64_t{groups} * units.heads, product);
     return static_cast<std::int32_t>(smaller<std::int64_t>(padded * units.walkers, prune_rows_held(head_dim)));
 }
 
@@ -230,6 +231,7 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
 /// The same for a device.
 constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& shape, device_info const& device) {
     prune_plan result = prune_plan_of(m, shape);
+    result.instructions = device.instructions;
     result.overlap = device.compute_capability >= 90;
     return result;
 }

@@ -9,6 +9,10 @@
 
 namespace winnow {
 
+/// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a block together
+/// (wgmma), which takes one set of rows for all of them.
+enum class product_unit : std::int32_t { warp, warpgroup };
+
 /// What a scoring kernel is compiled for.
 struct prune_tuning {
     int warps;      ///< of a block; each scores keys of its own
@@ -17,7 +21,8 @@ struct prune_tuning {
 };
 
 inline constexpr int prune_key_rows = 16;                  ///< keys of one tile: the rows of mma.sync's left operand
-inline constexpr int prune_row_tile = 8;                   ///< query rows of one product: its columns
+inline constexpr int prune_row_tile = 8;                   ///< query rows of one product of a warp: its columns
+inline constexpr int prune_row_group = 64;                 ///< the same of a warpgroup
 inline constexpr int prune_query_bytes = 64 * 1024;        ///< averaged query rows that a block holds in shared memory
 inline constexpr int prune_most_chunks = 256;              ///< chunks of a block: they share its load of query rows
 inline constexpr std::int64_t prune_blocks_wanted = 1024;  ///< about 4 blocks for every place on a large device
@@ -32,10 +37,13 @@ WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
 /// Two tiles of head_dim 128 take 64 registers of each lane, all in all about 155: 12 warps then keep 96 KB of keys in
 /// flight, twice what L2's latency asks for, and six chains of products for each tensor core, where four are enough.
 /// Means are summed in fp32, and bounds are two keys a chunk, which takes as many registers for one tile as single keys do
-/// for two.
-WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how) {
+/// for two. A warpgroup's products take 64 registers more, and two blocks of them fill the tensor cores.
+WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
+                                                          product_unit unit = product_unit::warp) {
     bool const whole = reads_whole_chunks(how);
-    return {.warps = 4, .key_tiles = whole || head_dim > 128 ? 1 : 2, .blocks = whole && head_dim > 128 ? 2 : 3};
+    return {.warps = 4,
+            .key_tiles = whole || head_dim > 128 ? 1 : 2,
+            .blocks = (whole && head_dim > 128) || unit == product_unit::warpgroup ? 2 : 3};
 }
 
 /// Query rows, averaged, that a block holds at a time.
@@ -44,6 +52,19 @@ WINNOW_HOST_DEVICE constexpr std::int32_t prune_rows_held(int head_dim) { return
 /// Scorers that walk down a chunk, from branch to branch.
 WINNOW_HOST_DEVICE constexpr bool walks_tree(scorer s) {
     return s == scorer::tree_probe || s == scorer::tree_probe_first;
+}
+
+/// The warpgroup's kernel serves the default scorer where heads share their rows' walk and rows fill its products. Without
+/// sm_90a code in the program it multiplies as the other does.
+WINNOW_HOST_DEVICE constexpr product_unit product_unit_of(prune_method const& m, std::int32_t walkers,
+                                                          std::int32_t rows, std::int32_t instructions) {
+    bool const fits = m.scorer == scorer::tree_probe && walkers == 1 && rows >= prune_row_group;
+    return fits && instructions >= 90 ? product_unit::warpgroup : product_unit::warp;
+}
+
+/// Query rows of one product.
+WINNOW_HOST_DEVICE constexpr std::int32_t rows_of_product(product_unit u) {
+    return u == product_unit::warpgroup ? prune_row_group : prune_row_tile;
 }
 
 /// Chunks that a warp scores at a time: tree_probe looks at two keys of each, the others at one.

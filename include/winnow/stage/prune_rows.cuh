@@ -1,16 +1,19 @@
-// The query rows of a scoring block: averaged in groups, rounded, and laid out in shared memory for key_rows.
+// The query rows of a scoring block: averaged in groups, rounded, and laid out in shared memory for probe_keys.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/policy/prune_policy.hpp"
-#include "winnow/ptx/async_copy.cuh"
+#include "winnow/ptx/barrier.cuh"
 #include "winnow/stage/prune_place.cuh"
+#include "winnow/stage/prune_row_set.hpp"
 #include "winnow/tile/channel_summary.cuh"
-#include "winnow/tile/key_rows.cuh"
+#include "winnow/tile/probe_keys.cuh"
+#include "winnow/tile/probe_keys_sm90.cuh"
 
 namespace winnow {
 
@@ -22,77 +25,80 @@ struct alignas(128) prune_score_storage {
     std::uint32_t best[prune_most_chunks];           ///< ordered_key of each chunk, over the walkers of the unit
 };
 
-/// The rows that the walkers of a unit score: groups of averaged queries times heads.
-struct prune_row_set {
-    std::int32_t first_group;  ///< absolute position / query_stride
-    std::int32_t groups;
-    std::int32_t first_head;
-    std::int32_t heads;    ///< of one walker
-    std::int32_t walkers;  ///< in the unit
-    /// Rows of one walker, and with the copies of its last one that fill a product.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t rows() const { return groups * heads; }
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t padded() const { return round_up(rows(), prune_row_tile); }
-    /// Walkers whose rows are held together; with more rows than fit, a single walker, in slices.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t walkers_held(std::int32_t held) const {
-        return smaller(walkers, larger(held / padded(), 1));
-    }
-    /// Passes over a walker's rows.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t slices(std::int32_t held) const {
-        return ceil_div(padded(), held);
-    }
-};
+/// Offset of the rows: panels for wgmma start at multiples of 1024 bytes.
+template <int HeadDim>
+inline constexpr std::size_t prune_rows_offset = round_up<std::size_t>(sizeof(prune_score_storage<HeadDim>), 1024);
 
-/// Where a row of queries and its average come from.
-struct prune_query_row {
-    std::int32_t head;
-    std::int32_t first;  ///< position of the first row that is averaged
-    std::int32_t last;
-};
-
-WINNOW_HOST_DEVICE constexpr prune_query_row query_row_of(prune_row_set const& set, query_span span,
-                                                          std::int32_t stride, std::int32_t walker, std::int32_t row) {
-    // Copies of the last row fill the last product: they change no maximum.
-    std::int32_t const real = smaller(row, set.rows() - 1), group = set.first_group + real / set.heads;
-    return {set.first_head + walker * set.heads + real % set.heads, larger(group * stride, span.first),
-            smaller(group * stride + stride - 1, span.last)};
+/// Puts a chunk of a row where products read it.
+template <int HeadDim, product_unit Unit>
+WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::int32_t row, std::int32_t chunk,
+                              uint4 v) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (Unit == product_unit::warpgroup) {
+        std::uint32_t const words[4] = {v.x, v.y, v.z, v.w};
+        WINNOW_UNROLL
+        for (int w = 0; w < 4; ++w)
+            *reinterpret_cast<std::uint32_t*>(queries + query_word_offset(rows, row, chunk, w)) = words[w];
+        return;
+    }
+#endif
+    *reinterpret_cast<uint4*>(queries + query_chunk_offset<HeadDim>(row, chunk)) = v;
 }
 
 /// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier
 /// before and behind.
-template <class T, int HeadDim>
+template <class T, int HeadDim, product_unit Unit>
 WINNOW_DEVICE void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigned char* queries,
                                    prune_arguments<T> const& a, prune_row_set const& set, std::int32_t first_walker,
                                    std::int32_t first_row, std::int32_t count) {
-    constexpr int chunks = HeadDim / 8;
+    constexpr int chunks = HeadDim / 8, batch = 4;  // loads under way
     prune_params<T> const& p = a.params;
     prune_place const& place = shared.place;
     std::int32_t const stride = p.method.stages[a.stage].query_stride, padded = set.padded();
-    for (std::int32_t i = threadIdx.x; i < count * chunks; i += blockDim.x) {
-        std::int32_t const local = i / chunks, column = i % chunks;
-        prune_query_row const row =
-            query_row_of(set, place.span, stride, first_walker + local / padded, first_row + local % padded);
-        T const* at = p.queries.data + column * 8 +
-                      p.queries.offset(place.request.outer,
-                                       place.request.first_row + row.first - place.request.first_position, row.head);
-        std::uint32_t const offset = query_chunk_offset<HeadDim>(local, column);
-        if (column == 0) shared.looking[local] = looking_position(p.mask.kind, row.first, place.request.keys);
-        if (stride == 1) {
-            ptx::copy_async_16(ptx::shared_address(queries) + offset, at);
-            continue;
-        }
-        channel_mean<T> mean;
-        for (std::int32_t q = row.first; q <= row.last; q += 4) {  // four loads under way
-            uint4 v[4];
+    auto const source = [&](std::int32_t local) {
+        return query_row_of(set, place.span, stride, first_walker + local / padded, first_row + local % padded);
+    };
+    auto const address = [&](prune_query_row const& row, std::int32_t column) {
+        return p.queries.data + column * 8 +
+               p.queries.offset(place.request.outer, place.request.first_row + row.first - place.request.first_position,
+                                row.head);
+    };
+    for (std::int32_t local = threadIdx.x; local < count; local += blockDim.x)
+        shared.looking[local] = looking_position(p.mask.kind, source(local).first, place.request.keys);
+    if (stride == 1) {
+        for (std::int32_t i = threadIdx.x; i < count * chunks; i += batch * blockDim.x) {
+            uint4 v[batch];
             WINNOW_UNROLL
-            for (int k = 0; k < 4; ++k, at += p.queries.stride[1])
-                v[k] = q + k <= row.last ? *reinterpret_cast<uint4 const*>(at) : make_uint4(0, 0, 0, 0);
+            for (int k = 0; k < batch; ++k) {
+                std::int32_t const at = i + k * static_cast<std::int32_t>(blockDim.x);
+                if (at < count * chunks)
+                    v[k] = *reinterpret_cast<uint4 const*>(address(source(at / chunks), at % chunks));
+            }
             WINNOW_UNROLL
-            for (int k = 0; k < 4; ++k) mean.add(v[k]);
+            for (int k = 0; k < batch; ++k) {
+                std::int32_t const at = i + k * static_cast<std::int32_t>(blockDim.x);
+                if (at < count * chunks) hold_chunk<HeadDim, Unit>(queries, count, at / chunks, at % chunks, v[k]);
+            }
         }
-        *reinterpret_cast<uint4*>(queries + offset) = mean.value(0, row.last - row.first + 1);
+    } else {
+        for (std::int32_t i = threadIdx.x; i < count * chunks; i += blockDim.x) {
+            prune_query_row const row = source(i / chunks);
+            T const* at = address(row, i % chunks);
+            channel_mean<T> mean;
+            for (std::int32_t q = row.first; q <= row.last; q += batch) {
+                uint4 v[batch];
+                WINNOW_UNROLL
+                for (int k = 0; k < batch; ++k, at += p.queries.stride[1])
+                    v[k] = q + k <= row.last ? *reinterpret_cast<uint4 const*>(at) : make_uint4(0, 0, 0, 0);
+                WINNOW_UNROLL
+                for (int k = 0; k < batch; ++k) mean.add(v[k]);
+            }
+            hold_chunk<HeadDim, Unit>(queries, count, i / chunks, i % chunks, mean.value(0, row.last - row.first + 1));
+        }
     }
-    ptx::copy_async_commit();
-    ptx::copy_async_wait<0>();
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (Unit == product_unit::warpgroup) ptx::async_proxy_fence();
+#endif
 }
 
 }  // namespace winnow

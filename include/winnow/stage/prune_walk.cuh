@@ -5,17 +5,13 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/stage/prune_rows.cuh"
-#include "winnow/tile/key_rows.cuh"
+#include "winnow/tile/probe_keys.cuh"
 
 namespace winnow {
-
-/// Position of a key that is not there: beyond every row.
-inline constexpr std::int32_t no_key = std::numeric_limits<std::int32_t>::max();
 
 /// Key `position` of one request and KV head; null for no_key and for keys on bad pages, which read as zeros.
 template <class T>
@@ -27,8 +23,21 @@ WINNOW_DEVICE T const* key_at(prune_arguments<T> const& a, std::int32_t b, std::
     return where.outer < 0 ? nullptr : keys.data + keys.offset(where.outer, where.token, kv_head);
 }
 
+/// Products with the rows held in shared memory, and their maxima.
+template <class T, int HeadDim, product_unit Unit, class Keys, int Tiles>
+WINNOW_DEVICE void score_held(float (&score)[Tiles][2], Keys const& keys, std::int32_t const (&position)[Tiles][2],
+                              held_rows const& rows) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (Unit == product_unit::warpgroup) {
+        score_rows_together<T, HeadDim>(score, keys, position, rows);
+        return;
+    }
+#endif
+    score_rows<T, HeadDim>(score, keys, position, rows);
+}
+
 /// Scores keys against the rows of one walker.
-template <class T, int HeadDim>
+template <class T, int HeadDim, product_unit Unit>
 struct prune_prober {
     prune_arguments<T> const& a;
     prune_score_storage<HeadDim>& shared;
@@ -37,7 +46,11 @@ struct prune_prober {
     std::int32_t b;
     std::int32_t kv_head;
     held_rows rows;       ///< this walker's
-    std::int32_t slices;  ///< more than 1: rows pass by in slices, and all warps of the block have to probe in step
+    std::int32_t slices;  ///< more than 1: rows pass by in slices
+    bool whole_chunks;    ///< none of the block's chunks is cut short
+
+    /// True if all warps of the block have to probe in step: they wait for each other.
+    [[nodiscard]] WINNOW_DEVICE bool in_step() const { return Unit == product_unit::warpgroup || slices > 1; }
 
     /// score[tile][h] of the keys that `load` brings, which stand at `position`.
     template <class Keys, int Tiles, class Load>
@@ -48,14 +61,14 @@ struct prune_prober {
             if (slices > 1) hold(slice);
             Keys keys;
             load(keys);
-            score_rows<T, HeadDim>(score, keys, position, rows);
+            score_held<T, HeadDim, Unit>(score, keys, position, rows);
         }
         quad_maximum(score);
     }
     /// The same for single keys.
     template <int Tiles>
     WINNOW_DEVICE void score(float (&found)[Tiles][2], std::int32_t const (&position)[Tiles][2]) {
-        score<key_rows<HeadDim, Tiles>>(found, position, [&](key_rows<HeadDim, Tiles>& keys) {
+        score<probe_keys<HeadDim, Tiles>>(found, position, [&](probe_keys<HeadDim, Tiles>& keys) {
             WINNOW_UNROLL
             for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) load_key<T, HeadDim>(keys.part[t][h], key_at(a, b, kv_head, position[t][h]));
@@ -65,7 +78,7 @@ struct prune_prober {
         std::int32_t const first = slice * prune_rows_held(HeadDim),
                            count = smaller(set.padded() - first, prune_rows_held(HeadDim));
         __syncthreads();
-        hold_query_rows(shared, queries, a, set, 0, first, count);
+        hold_query_rows<T, HeadDim, Unit>(shared, queries, a, set, 0, first, count);
         __syncthreads();
         rows.tiles = count / prune_row_tile;
     }
@@ -87,8 +100,9 @@ inline constexpr int slots_of = How == scorer::tree_probe ? Tiles : 2 * Tiles;
 ///
 /// In the last round a branch of two keys is left, and in a whole chunk both have been looked at on the way down, but
 /// for the first key of either half of the chunk: so the last round looks at one key of few chunks.
-template <class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim>& prober, chunk_slots<Tiles>& chunk, std::int32_t size) {
+template <int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<Tiles>& chunk,
+                                    std::int32_t size) {
     std::int32_t left[Tiles], right[Tiles];
     bool part = false;
     WINNOW_UNROLL
@@ -97,7 +111,7 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim>& prober, chunk_slot
         part = part || (left[t] < right[t] && right[t] - left[t] < size);
     }
     std::int32_t const rounds = larger(ceil_log2(size), 1);
-    bool const shortened = size >= 4 && prober.slices == 1 && !__any_sync(~0u, part);
+    bool const shortened = size >= 4 && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
     for (std::int32_t round = 0; round < rounds - (shortened ? 1 : 0); ++round) {
         std::int32_t position[Tiles][2];
         WINNOW_UNROLL
@@ -128,7 +142,7 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim>& prober, chunk_slot
         std::int32_t const from_start = left[t] - chunk.left[t];
         if (left[t] < right[t] && (from_start == 0 || from_start == size / 2)) position[0][t] = left[t];
     }
-    if (!__any_sync(~0u, position[0][0] != no_key || position[0][1] != no_key)) return;
+    if (!prober.in_step() && !__any_sync(~0u, position[0][0] != no_key || position[0][1] != no_key)) return;
     float found[1][2];
     prober.score(found, position);
     WINNOW_UNROLL
@@ -138,8 +152,9 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim>& prober, chunk_slot
 
 /// Binary search by the first key of each branch; the score is the last one reached. The first key of a branch was
 /// looked at when its parent was, so a round looks at one key, the centre.
-template <class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void walk_first_keys(prune_prober<T, HeadDim>& prober, chunk_slots<2 * Tiles>& chunk, std::int32_t size) {
+template <int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void walk_first_keys(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<2 * Tiles>& chunk,
+                                   std::int32_t size) {
     std::int32_t const rounds = ceil_log2(size);
     for (std::int32_t round = -1; round < rounds; ++round) {  // before the first round: the chunk's first key
         std::int32_t position[Tiles][2];
@@ -169,8 +184,8 @@ WINNOW_DEVICE void walk_first_keys(prune_prober<T, HeadDim>& prober, chunk_slots
 
 /// Summary of the keys [left, right), this lane's chunks of channels: part p goes to part[p]. Whole chunks may have one
 /// beside the cache; otherwise every key is read.
-template <scorer How, class T, int HeadDim, int Parts>
-WINNOW_DEVICE void summarise(uint4 (&part)[Parts][HeadDim / 32], prune_prober<T, HeadDim> const& prober,
+template <scorer How, class T, int HeadDim, product_unit Unit, int Parts>
+WINNOW_DEVICE void summarise(uint4 (&part)[Parts][HeadDim / 32], prune_prober<T, HeadDim, Unit> const& prober,
                              std::int32_t left, std::int32_t right) {
     summary_level const& level = prober.a.summaries;
     std::int32_t const row = prober.a.params.summary.row_of(prober.b), c = level.chunk_at(left, right - left);
@@ -195,32 +210,32 @@ WINNOW_DEVICE void summarise(uint4 (&part)[Parts][HeadDim / 32], prune_prober<T,
 /// What stands for a chunk: one key, or bounds.
 template <scorer How, int HeadDim, int Tiles>
 struct chunk_keys {
-    using type = key_rows<HeadDim, Tiles>;
+    using type = probe_keys<HeadDim, Tiles>;
 };
 template <int HeadDim, int Tiles>
 struct chunk_keys<scorer::min_max_bound, HeadDim, Tiles> {
-    using type = key_bounds<HeadDim, Tiles>;
+    using type = probe_bounds<HeadDim, Tiles>;
 };
 
-template <scorer How, class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void load_summaries(key_rows<HeadDim, Tiles>& keys, prune_prober<T, HeadDim> const& prober,
+template <scorer How, int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void load_summaries(probe_keys<HeadDim, Tiles>& keys, prune_prober<T, HeadDim, Unit> const& prober,
                                   chunk_slots<2 * Tiles> const& chunk) {
     WINNOW_UNROLL
     for (int s = 0; s < 2 * Tiles; ++s) {
         uint4 part[1][HeadDim / 32];
-        summarise<How, T, HeadDim>(part, prober, chunk.left[s], chunk.right[s]);
+        summarise<How>(part, prober, chunk.left[s], chunk.right[s]);
         WINNOW_UNROLL
         for (int j = 0; j < HeadDim / 32; ++j) keys.part[s / 2][s % 2][j] = part[0][j];
     }
 }
 
-template <scorer How, class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void load_summaries(key_bounds<HeadDim, Tiles>& keys, prune_prober<T, HeadDim> const& prober,
+template <scorer How, int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void load_summaries(probe_bounds<HeadDim, Tiles>& keys, prune_prober<T, HeadDim, Unit> const& prober,
                                   chunk_slots<2 * Tiles> const& chunk) {
     WINNOW_UNROLL
     for (int s = 0; s < 2 * Tiles; ++s) {
         uint4 part[2][HeadDim / 32];
-        summarise<How, T, HeadDim>(part, prober, chunk.left[s], chunk.right[s]);
+        summarise<How>(part, prober, chunk.left[s], chunk.right[s]);
         WINNOW_UNROLL
         for (int j = 0; j < HeadDim / 32; ++j) {
             keys.high.part[s / 2][s % 2][j] = part[0][j];
@@ -230,8 +245,8 @@ WINNOW_DEVICE void load_summaries(key_bounds<HeadDim, Tiles>& keys, prune_prober
 }
 
 /// One thing stands for a chunk: the key at its centre, or a summary of all, which counts for rows that see the last.
-template <scorer How, class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void score_one_key(prune_prober<T, HeadDim>& prober, chunk_slots<2 * Tiles>& chunk) {
+template <scorer How, int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void score_one_key(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<2 * Tiles>& chunk) {
     std::int32_t position[Tiles][2];
     WINNOW_UNROLL
     for (int s = 0; s < 2 * Tiles; ++s) {
@@ -243,7 +258,7 @@ WINNOW_DEVICE void score_one_key(prune_prober<T, HeadDim>& prober, chunk_slots<2
     float found[Tiles][2];
     if constexpr (reads_whole_chunks(How)) {
         prober.template score<typename chunk_keys<How, HeadDim, Tiles>::type>(
-            found, position, [&](auto& keys) { load_summaries<How>(keys, prober, chunk); });
+            found, position, [&](auto& keys) { load_summaries<How, Tiles>(keys, prober, chunk); });
     } else {
         prober.score(found, position);
     }
@@ -252,15 +267,15 @@ WINNOW_DEVICE void score_one_key(prune_prober<T, HeadDim>& prober, chunk_slots<2
 }
 
 /// The scores of chunks of at most `size` keys, by scorer `How`.
-template <scorer How, int Tiles, class T, int HeadDim>
-WINNOW_DEVICE void score_chunks(prune_prober<T, HeadDim>& prober, chunk_slots<slots_of<How, Tiles>>& chunk,
+template <scorer How, int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void score_chunks(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<slots_of<How, Tiles>>& chunk,
                                 std::int32_t size) {
     if constexpr (How == scorer::tree_probe)
-        walk_both_halves<T, HeadDim, Tiles>(prober, chunk, size);
+        walk_both_halves<Tiles>(prober, chunk, size);
     else if constexpr (How == scorer::tree_probe_first)
-        walk_first_keys<T, HeadDim, Tiles>(prober, chunk, size);
+        walk_first_keys<Tiles>(prober, chunk, size);
     else
-        score_one_key<How, T, HeadDim, Tiles>(prober, chunk);
+        score_one_key<How, Tiles>(prober, chunk);
 }
 
 }  // namespace winnow

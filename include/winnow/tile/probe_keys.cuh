@@ -7,26 +7,24 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/ptx/min_max.cuh"
 #include "winnow/ptx/mma_sync.cuh"
+#include "winnow/tile/probe_layout.hpp"
 
 namespace winnow {
 
+/// Position of a key that is not there: beyond every row.
+inline constexpr std::int32_t no_key = std::numeric_limits<std::int32_t>::max();
+
 /// Keys of `Tiles` tiles: [tile][rows g and g + 8][chunk 4 j + q].
 template <int HeadDim, int Tiles>
-struct key_rows {
+struct probe_keys {
     uint4 part[Tiles][2][HeadDim / 32];
 };
-
-/// Offset in bytes of chunk `chunk` of query row `row`. Lanes 0-7 read four chunks of two rows at once: odd rows swap
-/// their halves of 128 bytes, so that these eight lie in different banks.
-template <int HeadDim>
-WINNOW_HOST_DEVICE constexpr std::uint32_t query_chunk_offset(std::uint32_t row, std::uint32_t chunk) {
-    return row * (HeadDim * 2) + ((chunk ^ ((row & 1u) << 2)) << 4);
-}
 
 /// This lane's chunks of the key at `key` (its first channel); null gives zeros.
 template <class T, int HeadDim>
@@ -39,7 +37,7 @@ WINNOW_DEVICE void load_key(uint4 (&part)[HeadDim / 32], T const* key) {
 /// product[tile][2 h + e] += key g + 8 h of the tile times query row 2 q + e of the eight at `queries`, whose pairs of
 /// channels pass through `part`.
 template <class T, int HeadDim, int Tiles, class Part>
-WINNOW_DEVICE void multiply_rows(float (&product)[Tiles][4], key_rows<HeadDim, Tiles> const& keys,
+WINNOW_DEVICE void multiply_rows(float (&product)[Tiles][4], probe_keys<HeadDim, Tiles> const& keys,
                                  unsigned char const* queries, Part part) {
     std::uint32_t const lane = threadIdx.x % 32;
     unsigned char const* const even = queries + query_chunk_offset<HeadDim>(lane / 4, lane % 4);
@@ -68,23 +66,42 @@ struct held_rows {
 
 /// What stands for a chunk: one key, or two that bound all its keys from above and from below, channel by channel.
 template <int HeadDim, int Tiles>
-struct key_bounds {
-    key_rows<HeadDim, Tiles> high;
-    key_rows<HeadDim, Tiles> low;
+struct probe_bounds {
+    probe_keys<HeadDim, Tiles> high;
+    probe_keys<HeadDim, Tiles> low;
 };
 
 template <class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void multiply(float (&product)[Tiles][4], key_rows<HeadDim, Tiles> const& keys,
+WINNOW_DEVICE void multiply(float (&product)[Tiles][4], probe_keys<HeadDim, Tiles> const& keys,
                             unsigned char const* queries) {
     multiply_rows<T>(product, keys, queries, [](std::uint32_t pair) { return pair; });
 }
 
 /// The most that a key within bounds can give: channels where the query is positive take the upper one.
 template <class T, int HeadDim, int Tiles>
-WINNOW_DEVICE void multiply(float (&product)[Tiles][4], key_bounds<HeadDim, Tiles> const& bounds,
+WINNOW_DEVICE void multiply(float (&product)[Tiles][4], probe_bounds<HeadDim, Tiles> const& bounds,
                             unsigned char const* queries) {
     multiply_rows<T>(product, bounds.high, queries, [](std::uint32_t pair) { return ptx::maximum<T>(pair, 0u); });
     multiply_rows<T>(product, bounds.low, queries, [](std::uint32_t pair) { return ptx::minimum<T>(pair, 0u); });
+}
+
+/// score[h] = max of itself and the products of key g + 8 h with the rows of `Count` groups of eight from group `first`
+/// on that may see it. NaN never wins.
+template <int Count>
+WINNOW_DEVICE void fold_rows(float (&score)[2], float const (&product)[Count][4], std::int32_t const (&position)[2],
+                             held_rows const& rows, std::int32_t first) {
+    WINNOW_UNROLL
+    for (int n = 0; n < Count; ++n) WINNOW_UNROLL
+    for (int e = 0; e < 2; ++e) {
+        if (rows.all_visible) {
+            score[0] = fmaxf(score[0], product[n][e]);
+            score[1] = fmaxf(score[1], product[n][2 + e]);
+        } else {
+            std::int32_t const looking = rows.looking[(first + n) * 8 + threadIdx.x % 4 * 2 + e];
+            if (position[0] <= looking) score[0] = fmaxf(score[0], product[n][e]);
+            if (position[1] <= looking) score[1] = fmaxf(score[1], product[n][2 + e]);
+        }
+    }
 }
 
 /// score[tile][h] = max of itself and, over this lane's rows that may see key g + 8 h at `position`, their products
@@ -98,19 +115,11 @@ WINNOW_DEVICE void score_rows(float (&score)[Tiles][2], Keys const& keys, std::i
         for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
         for (int e = 0; e < 4; ++e) product[t][e] = 0.0f;
         multiply<T>(product, keys, rows.queries + n * 8 * HeadDim * 2);
-        if (!rows.all_visible) {
-            WINNOW_UNROLL
-            for (int e = 0; e < 2; ++e) {
-                std::int32_t const looking = rows.looking[n * 8 + threadIdx.x % 4 * 2 + e];
-                WINNOW_UNROLL
-                for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
-                for (int h = 0; h < 2; ++h)
-                    if (position[t][h] > looking) product[t][2 * h + e] = minus_infinity;
-            }
-        }
         WINNOW_UNROLL
-        for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
-        for (int h = 0; h < 2; ++h) score[t][h] = fmaxf(fmaxf(score[t][h], product[t][2 * h]), product[t][2 * h + 1]);
+        for (int t = 0; t < Tiles; ++t) {
+            float const one[1][4] = {{product[t][0], product[t][1], product[t][2], product[t][3]}};
+            fold_rows(score[t], one, position[t], rows, n);
+        }
     }
 }
 
