@@ -49,8 +49,9 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     std::int32_t const t = threadIdx.x, warp = t / 32;
 
     // Lists first: blocks that run together look at the same chunks of one KV head, which L2 then holds.
-    std::int32_t const lists = a.slab_lists(), index = blockIdx.x % lists, unit = blockIdx.y, b = blockIdx.z;
-    std::int32_t const first_chunk = blockIdx.x / lists * a.chunks_per_block;
+    std::int32_t const lists = a.lists_of_slab, tile = blockIdx.x / lists, index = blockIdx.x - tile * lists,
+                       unit = blockIdx.y, b = blockIdx.z;
+    std::int32_t const first_chunk = tile * a.chunks_per_block;
     std::int32_t const first_head = unit * a.units.walkers * a.units.heads, kv_head = first_head / a.shape.group();
 
     ptx::let_later_grid_start();
@@ -76,6 +77,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     bool const all_visible =
         place.eligible <= looking_position(a.params.mask.kind, place.span.first, place.request.keys) + 1;
 
+#pragma unroll 1
     for (std::int32_t first_walker = 0; first_walker < set.walkers; first_walker += walkers_held) {
         std::int32_t const walkers = smaller(walkers_held, set.walkers - first_walker);
         if (slices == 1) {
@@ -86,6 +88,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         // Where warps probe in step, all take equally many tiles, the last ones perhaps empty.
         bool const in_step = Unit == product_unit::warpgroup || slices > 1;
         std::int32_t const items = in_step ? round_up<std::int32_t>(tiles, tuning.warps) : tiles * walkers;
+#pragma unroll 1
         for (std::int32_t item = warp; item < items; item += tuning.warps) {
             std::int32_t const walker = item % walkers, from = item / walkers * per_tile;
             std::int32_t const row = walker * set.padded();

@@ -36,12 +36,14 @@ struct unit_scores {
 
     [[nodiscard]] WINNOW_DEVICE std::uint32_t at(std::int32_t c) const {
         std::uint32_t most = first[c];
+#pragma unroll 1
         for (std::int32_t u = 1; u < rows; ++u) most = larger(most, first[u * stride + c]);
         return most;
     }
     /// Four of them, c a multiple of 4; what stands behind the candidates is not used.
     [[nodiscard]] WINNOW_DEVICE uint4 four_at(std::int32_t c) const {
         uint4 most = *reinterpret_cast<uint4 const*>(first + c);
+#pragma unroll 8
         for (std::int32_t u = 1; u < rows; ++u) {
             uint4 const x = *reinterpret_cast<uint4 const*>(first + u * stride + c);
             most = make_uint4(larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z), larger(most.w, x.w));
@@ -73,14 +75,13 @@ __global__ void __launch_bounds__(prune_select_threads) prune_select(prune_argum
         list = p.selection.blocks.data + p.selection.blocks.offset(b, head, place.block);
         count = p.selection.counts.data + p.selection.counts.offset(b, head, place.block);
     } else {
-        stage_region const region = stage_region_of(m, 1, a.list_rows, a.stage);
-        list = a.lists + region.lists + place.list_row * stage.keep;
-        count = a.lists + region.counts + place.list_row;
+        list = a.lists + a.own.lists + place.list_row * stage.keep;
+        count = a.lists + a.own.counts + place.list_row;
     }
     // Intermediate stages hand on left ends; the last one gives block ids.
     auto const entry = [&](std::int32_t c) {
         std::int32_t const left = place.left(c, m.window.sinks, stage.chunk);
-        return last ? left / stage.chunk : left;
+        return last ? left >> a.chunk_log2 : left;
     };
     std::int32_t const kept = smaller(place.candidates, stage.keep);
     if (threadIdx.x == 0) *count = kept;
@@ -91,17 +92,16 @@ __global__ void __launch_bounds__(prune_select_threads) prune_select(prune_argum
     unit_range const units = units_of_list(head, a.list_heads, a.units.units);
     std::int64_t const first = a.score_row(b, units.first, index), second = a.score_row(b, units.first + 1, index);
     unit_scores const scores{a.scores + first * a.score_width, (second - first) * a.score_width, units.count};
-    auto const put = [&](std::int32_t at, std::int32_t c) { list[at] = entry(c); };
-    if (a.max_candidates <= prune_select_cached) {
-        for (std::int32_t c = threadIdx.x * 4; c < place.candidates; c += prune_select_threads * 4)
-            *reinterpret_cast<uint4*>(shared.score + c) = scores.four_at(c);
-        __syncthreads();
-        select_top_k(
-            shared.top_k, place.candidates, kept, [&](std::int32_t c) { return shared.score[c]; }, put);
-    } else {
-        select_top_k(
-            shared.top_k, place.candidates, kept, [&](std::int32_t c) { return scores.at(c); }, put);
-    }
+    // Selection is compiled once: where the scores are in shared memory, they are a list's only row.
+    bool const cached = a.max_candidates <= prune_select_cached;
+#pragma unroll 1
+    for (std::int32_t c = threadIdx.x * 4; cached && c < place.candidates; c += prune_select_threads * 4)
+        *reinterpret_cast<uint4*>(shared.score + c) = scores.four_at(c);
+    __syncthreads();
+    unit_scores const seen = cached ? unit_scores{shared.score, 0, 1} : scores;
+    select_top_k(
+        shared.top_k, place.candidates, kept, [&](std::int32_t c) { return seen.at(c); },
+        [&](std::int32_t at, std::int32_t c) { list[at] = entry(c); });
 }
 
 /// Arguments of advance_steps.

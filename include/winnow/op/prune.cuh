@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "winnow/core/device_query.cuh"
 #include "winnow/kernel/prune_score.cuh"
 #include "winnow/kernel/prune_select.cuh"
 #include "winnow/op/launch_kernel.cuh"
@@ -55,15 +56,18 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     a.lists = a.cached ? cache->lists : region<std::int32_t>(scratch, plan.lists);
     if (a.cached) a.cache = *cache;
     constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
-    // The first kernel waits for whatever the caller has launched before.
+    // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
+    // another part of the program, which was compiled differently. The first waits for what the caller has launched.
+    bool overlap = plan.instructions >= 90;
+    if (overlap)
+        if (auto s = query_hopper_code(overlap); !s) return s;
     launch_order order = launch_order::after_earlier;
 
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
         a.first_block = slab * plan.slab_blocks;
-        for (a.stage = 0; a.stage < m.stage_count; ++a.stage) {
-            a.summaries =
-                summary_level_of(m, shape.kv_heads, shape.head_dim, p.summary.rows, p.summary.max_keys, a.stage);
-            std::int32_t const lists = a.slab_lists();
+        for (std::int32_t stage = 0; stage < m.stage_count; ++stage) {
+            set_stage(a, stage);
+            std::int32_t const lists = a.lists_of_slab;
             std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
             a.chunks_per_block = chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
                                                   std::int64_t{lists} * a.units.units * shape.batch);
@@ -72,7 +76,7 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
             std::int32_t const rows = rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
             product_unit const unit = product_unit_of(m, a.units.walkers, rows, plan.instructions);
             if (auto s = launch_score<HeadDim, How>(a, unit, blocks, stream, order); !s) return s;
-            if (plan.overlap) order = launch_order::overlapping;
+            if (overlap) order = launch_order::overlapping;
             dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
                                   static_cast<unsigned>(shape.batch));
             if (auto s = launch_kernel(prune_select<T>, selections, prune_select_threads,

@@ -101,8 +101,7 @@ struct prune_plan {
     std::int32_t max_candidates = 0;  ///< candidates of one query block in any stage
     std::size_t scores = 0;           ///< offset: uint32 [batch, unit, list of the slab, score_width()]
     std::size_t lists = 0;            ///< offset: all stages' lists of the slab, see stage_region_of
-    std::int32_t instructions = 80;   ///< device_info::instructions: 90 lets warpgroups multiply
-    bool overlap = false;             ///< kernels start while the ones before them end (compute capability 9.0)
+    std::int32_t instructions = 80;   ///< device_info::instructions; 90: kernels overlap, warpgroups multiply
 
     /// Scores of a list: max_candidates in whole groups of four, which selection reads at a time.
     [[nodiscard]] constexpr std::int32_t score_width() const { return round_up(max_candidates, 4); }
@@ -232,7 +231,6 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
 constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& shape, device_info const& device) {
     prune_plan result = prune_plan_of(m, shape);
     result.instructions = device.instructions;
-    result.overlap = device.compute_capability >= 90;
     return result;
 }
 

@@ -46,11 +46,12 @@ WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::in
 }
 
 /// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier
-/// before and behind.
+/// before and behind. A function of
+/// its own: it is called in three places, and code that is fetched from memory costs a decode step microseconds.
 template <class T, int HeadDim, product_unit Unit>
-WINNOW_DEVICE void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigned char* queries,
-                                   prune_arguments<T> const& a, prune_row_set const& set, std::int32_t first_walker,
-                                   std::int32_t first_row, std::int32_t count) {
+__device__ __noinline__ void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigned char* queries,
+                                             prune_arguments<T> const& a, prune_row_set const& set,
+                                             std::int32_t first_walker, std::int32_t first_row, std::int32_t count) {
     constexpr int chunks = HeadDim / 8, batch = 4;  // loads under way
     prune_params<T> const& p = a.params;
     prune_place const& place = shared.place;
@@ -63,9 +64,11 @@ WINNOW_DEVICE void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigne
                p.queries.offset(place.request.outer, place.request.first_row + row.first - place.request.first_position,
                                 row.head);
     };
+#pragma unroll 1
     for (std::int32_t local = threadIdx.x; local < count; local += blockDim.x)
         shared.looking[local] = looking_position(p.mask.kind, source(local).first, place.request.keys);
     if (stride == 1) {
+#pragma unroll 1
         for (std::int32_t i = threadIdx.x; i < count * chunks; i += batch * blockDim.x) {
             uint4 v[batch];
             WINNOW_UNROLL
@@ -81,10 +84,12 @@ WINNOW_DEVICE void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigne
             }
         }
     } else {
+#pragma unroll 1
         for (std::int32_t i = threadIdx.x; i < count * chunks; i += blockDim.x) {
             prune_query_row const row = source(i / chunks);
             T const* at = address(row, i % chunks);
             channel_mean<T> mean;
+#pragma unroll 1
             for (std::int32_t q = row.first; q <= row.last; q += batch) {
                 uint4 v[batch];
                 WINNOW_UNROLL

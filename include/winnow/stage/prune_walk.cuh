@@ -57,6 +57,7 @@ struct prune_prober {
     WINNOW_DEVICE void score(float (&score)[Tiles][2], std::int32_t const (&position)[Tiles][2], Load load) {
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) score[t][0] = score[t][1] = minus_infinity;
+#pragma unroll 1
         for (std::int32_t slice = 0; slice < slices; ++slice) {
             if (slices > 1) hold(slice);
             Keys keys;
@@ -112,6 +113,7 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
     }
     std::int32_t const rounds = larger(ceil_log2(size), 1);
     bool const shortened = size >= 4 && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
+#pragma unroll 1
     for (std::int32_t round = 0; round < rounds - (shortened ? 1 : 0); ++round) {
         std::int32_t position[Tiles][2];
         WINNOW_UNROLL
@@ -156,6 +158,7 @@ template <int Tiles, class T, int HeadDim, product_unit Unit>
 WINNOW_DEVICE void walk_first_keys(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<2 * Tiles>& chunk,
                                    std::int32_t size) {
     std::int32_t const rounds = ceil_log2(size);
+#pragma unroll 1
     for (std::int32_t round = -1; round < rounds; ++round) {  // before the first round: the chunk's first key
         std::int32_t position[Tiles][2];
         WINNOW_UNROLL

@@ -109,6 +109,7 @@ WINNOW_DEVICE void fold_rows(float (&score)[2], float const (&product)[Count][4]
 template <class T, int HeadDim, class Keys, int Tiles>
 WINNOW_DEVICE void score_rows(float (&score)[Tiles][2], Keys const& keys, std::int32_t const (&position)[Tiles][2],
                               held_rows const& rows) {
+#pragma unroll 1
     for (std::int32_t n = 0; n < rows.tiles; ++n) {
         float product[Tiles][4];
         WINNOW_UNROLL

@@ -87,6 +87,7 @@ WINNOW_DEVICE top_k_threshold find_threshold(top_k_storage<Threads>& shared, std
     std::uint32_t const mask = bits == 32 ? 0 : ~0u << bits;
     top_k_threshold at{first & mask, mask, k};
     int shift = bits;
+#pragma unroll 1
     for (int pass = 0; shift > 0; ++pass) {
         shift = shift > 8 ? shift - 8 : 0;
         std::int32_t* const histogram = shared.histogram[pass % 2];
@@ -114,6 +115,7 @@ WINNOW_DEVICE void select_top_k(top_k_storage<Threads>& shared, std::int32_t n, 
     top_k_threshold const at = find_threshold(shared, n, k, key);
     warp_range const own = warp_range_of(n, Threads / 32, warp);
     std::int32_t above = 0, equal = 0;
+#pragma unroll 1
     for (std::int32_t base = own.begin; base < own.end; base += 32) {
         std::uint32_t const x = base + lane < own.end ? key(base + lane) & at.mask : 0;
         above += __popc(__ballot_sync(~0u, base + lane < own.end && x > at.prefix));
@@ -132,6 +134,7 @@ WINNOW_DEVICE void select_top_k(top_k_storage<Threads>& shared, std::int32_t n, 
     }
     // Before an index stand the keys above the threshold, and of those equal to it as many as may be taken.
     unsigned const lower = (1u << lane) - 1;
+#pragma unroll 1
     for (std::int32_t base = own.begin; base < own.end; base += 32) {
         std::uint32_t const x = base + lane < own.end ? key(base + lane) & at.mask : 0;
         bool const is_above = base + lane < own.end && x > at.prefix,
