@@ -53,11 +53,16 @@ TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are m
         for (int const head_dim : {64, 128, 256}) {
             std::int32_t const tile = chunks_per_tile(how, prune_tuning_of(head_dim, how).key_tiles);
             CHECK(tile >= 8);
-            CHECK(chunks_per_block(tile, 1024, 1) == tile);  // one decode step: blocks before chunks
-            CHECK(chunks_per_block(tile, 1024, 4096) == prune_most_chunks);
+            CHECK(chunks_per_block(tile, 1024, 1, 1, 4) == tile);
+            CHECK(chunks_per_block(16, 512, 8, 1, 4) == 16);   // 256 blocks: one wave, three warps idle
+            CHECK(chunks_per_block(16, 1024, 8, 1, 4) == 32);  // 512 would take a second one
+            CHECK(chunks_per_block(16, 1024, 8, 4, 4) ==
+                  16);  // all warps are busy as it is  // one decode step: blocks before chunks
+            CHECK(chunks_per_block(tile, 1024, 4096, 4, 4) == prune_most_chunks);
+            CHECK(chunks_per_block(tile, 1024, 4096, 1, 4) == prune_most_chunks_alone);
             for (std::int64_t const lists : {1, 8, 64, 100, 4096})
                 for (std::int32_t const candidates : {1, 8, 500, 4092}) {
-                    std::int32_t const chunks = chunks_per_block(tile, candidates, lists);
+                    std::int32_t const chunks = chunks_per_block(tile, candidates, lists, 4, 4);
                     CHECK(chunks % tile == 0);
                     CHECK(chunks <= prune_most_chunks);
                 }

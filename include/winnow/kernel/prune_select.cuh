@@ -94,10 +94,12 @@ __global__ void __launch_bounds__(prune_select_threads) prune_select(prune_argum
     unit_scores const scores{a.scores + first * a.score_width, (second - first) * a.score_width, units.count};
     // Selection is compiled once: where the scores are in shared memory, they are a list's only row.
     bool const cached = a.max_candidates <= prune_select_cached;
+    if (cached) {
 #pragma unroll 1
-    for (std::int32_t c = threadIdx.x * 4; cached && c < place.candidates; c += prune_select_threads * 4)
-        *reinterpret_cast<uint4*>(shared.score + c) = scores.four_at(c);
-    __syncthreads();
+        for (std::int32_t c = threadIdx.x * 4; c < place.candidates; c += prune_select_threads * 4)
+            *reinterpret_cast<uint4*>(shared.score + c) = scores.four_at(c);
+        __syncthreads();
+    }
     unit_scores const seen = cached ? unit_scores{shared.score, 0, 1} : scores;
     select_top_k(
         shared.top_k, place.candidates, kept, [&](std::int32_t c) { return seen.at(c); },

@@ -69,8 +69,9 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
             set_stage(a, stage);
             std::int32_t const lists = a.lists_of_slab;
             std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
-            a.chunks_per_block = chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
-                                                  std::int64_t{lists} * a.units.units * shape.batch);
+            a.chunks_per_block =
+                chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
+                                 std::int64_t{lists} * a.units.units * shape.batch, a.units.walkers, tuning.warps);
             dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
                               static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
             std::int32_t const rows = rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);

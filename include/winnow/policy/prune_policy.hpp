@@ -20,14 +20,16 @@ struct prune_tuning {
     int blocks;     ///< blocks that a multiprocessor shall hold, which bounds registers
 };
 
-inline constexpr int prune_key_rows = 16;                  ///< keys of one tile: the rows of mma.sync's left operand
-inline constexpr int prune_row_tile = 8;                   ///< query rows of one product of a warp: its columns
-inline constexpr int prune_row_group = 64;                 ///< the same of a warpgroup
-inline constexpr int prune_query_bytes = 64 * 1024;        ///< averaged query rows that a block holds in shared memory
-inline constexpr int prune_most_chunks = 256;              ///< chunks of a block: they share its load of query rows
-inline constexpr std::int64_t prune_blocks_wanted = 1024;  ///< about 4 blocks for every place on a large device
-inline constexpr int prune_select_threads = 512;           ///< one list a block
-inline constexpr int prune_select_cached = 16384;          ///< scores that selection keeps in shared memory
+inline constexpr int prune_key_rows = 16;             ///< keys of one tile: the rows of mma.sync's left operand
+inline constexpr int prune_row_tile = 8;              ///< query rows of one product of a warp: its columns
+inline constexpr int prune_row_group = 64;            ///< the same of a warpgroup
+inline constexpr int prune_query_bytes = 64 * 1024;   ///< averaged query rows that a block holds in shared memory
+inline constexpr int prune_most_chunks = 256;         ///< chunks of a block whose walkers share scores in shared memory
+inline constexpr int prune_most_chunks_alone = 1024;  ///< of one walker: the more chunks, the less its rows cost
+inline constexpr std::int64_t prune_blocks_wanted = 1024;    ///< about 4 blocks for every place on a large device
+inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each multiprocessor of a large device
+inline constexpr int prune_select_threads = 512;             ///< one list a block
+inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.
 WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
@@ -43,7 +45,9 @@ WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer h
     bool const whole = reads_whole_chunks(how);
     return {.warps = 4,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
-            .blocks = (whole && head_dim > 128) || unit == product_unit::warpgroup ? 2 : 3};
+            .blocks = (whole && head_dim > 128) || unit == product_unit::warpgroup || how == scorer::tree_probe_first
+                          ? 2
+                          : 3};
 }
 
 /// Query rows, averaged, that a block holds at a time.
@@ -72,12 +76,19 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_tile(scorer s, int key_tile
     return key_tiles * (s == scorer::tree_probe ? prune_key_rows / 2 : prune_key_rows);
 }
 
-/// Chunks of one scoring block: as many as leave prune_blocks_wanted blocks over `lists` lists of `candidates`.
+/// Chunks of one scoring block, whole tiles: many, so that query rows are brought in for many, where lists leave
+/// prune_blocks_wanted blocks; few, where they do not, but no more blocks than run at a time while warps are idle.
 WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile, std::int32_t candidates,
-                                                           std::int64_t lists) {
+                                                           std::int64_t lists, std::int32_t walkers,
+                                                           std::int32_t warps) {
+    std::int32_t const most = walkers > 1 ? prune_most_chunks : prune_most_chunks_alone;
     std::int32_t chunks = per_tile;
-    while (chunks * 2 <= prune_most_chunks && lists * ceil_div(candidates, chunks * 2) >= prune_blocks_wanted)
+    while (chunks * 2 <= most) {
+        bool const enough = lists * ceil_div(candidates, chunks * 2) >= prune_blocks_wanted;
+        bool const idle = chunks * 2 * walkers <= per_tile * warps;
+        if (!enough && !(idle && lists * ceil_div(candidates, chunks) > prune_blocks_at_a_time)) break;
         chunks *= 2;
+    }
     return chunks;
 }
 
