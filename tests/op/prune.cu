@@ -318,6 +318,47 @@ TEST_CASE("prune: alone, in a batch and again it gives the same lists", "[gpu]")
     }
 }
 
+TEST_CASE("prune: every instruction set gives the same lists", "[gpu]") {
+    // 64 rows of a group and more are multiplied by warpgroups where the device has them; integers are exact in both.
+    for (std::int32_t const head_dim : {64, 128, 256})
+        for (std::int32_t const heads : {4, 6})
+            for (auto const share : sharings) {
+                attend_input<bf16> in({.queries = {100, 7},
+                                       .keys = {1500, 803},
+                                       .heads = heads,
+                                       .kv_heads = 2,
+                                       .head_dim = head_dim,
+                                       .layout = kv_layout::block_table,
+                                       .ragged_queries = true,
+                                       .values = draw::integers});
+                prune_method method{.stages = {{64, 2, 64, 9}, {64, 1, 8, 20}}, .stage_count = 2, .window = {64, 128}};
+                method.sharing = share;
+                INFO("head_dim " << head_dim << ", heads " << heads << ", sharing " << static_cast<int>(share));
+                testing::device_copy<bf16> memory(in);
+                auto p = testing::prune_params_of(memory.params(), method);
+                std::vector<reference::selection_storage> found;
+                for (std::int32_t const instructions : {80, testing::current_device().instructions}) {
+                    testing::device_selection const selection(p.method, p.shape());
+                    p.selection = selection.view();
+                    device_info device = testing::current_device();
+                    device.instructions = instructions;
+                    auto const made = plan(p, device);
+                    REQUIRE(made.why.ok());
+                    testing::device_memory scratch(made.workspace_bytes, 4096);
+                    REQUIRE(testing::gpu_launch(p, made, {scratch.data(), made.workspace_bytes}, nullptr).ok());
+                    testing::require_cuda(cudaDeviceSynchronize());
+                    CHECK(scratch.guard_intact());
+                    found.push_back(selection.download());
+                }
+                CHECK((found[0].counts == found[1].counts));
+                for (std::int32_t b = 0; b < 2; ++b)
+                    for (std::int32_t h = 0; h < found[0].view.list_heads(); ++h)
+                        for (std::int32_t m = 0; m < found[0].view.blocks.extent[2]; ++m)
+                            CHECK(list_of(found[0], b, h, m) == list_of(found[1], b, h, m));
+                check_prune(in, method);
+            }
+}
+
 TEST_CASE("prune: more query blocks than fit one slab", "[gpu]") {
     prune_method m{.stages = {{2, 1, 16, 700}, {1, 1, 8, 16}}, .stage_count = 2, .window = {16, 64}};
     m.scorer = scorer::centre_probe, m.sharing = sharing::per_head;
