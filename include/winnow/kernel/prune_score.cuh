@@ -56,7 +56,10 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
 
     ptx::let_later_grid_start();
     ptx::wait_for_earlier_grids();
-    if (t == 0) shared.place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
+    if (t == 0) {
+        shared.place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
+        shared.source = query_source_of(a, shared.place);
+    }
     for (std::int32_t c = t; c < prune_most_chunks; c += tuning.warps * 32) shared.best[c] = 0;
     __syncthreads();
     prune_place const& place = shared.place;
@@ -82,7 +85,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         std::int32_t const walkers = smaller(walkers_held, set.walkers - first_walker);
         if (slices == 1) {
             if (first_walker > 0) __syncthreads();
-            hold_query_rows<T, HeadDim, Unit>(shared, queries, a, set, first_walker, 0, walkers * set.padded());
+            hold_query_rows<T, HeadDim, Unit>(shared, queries, set, first_walker, 0, walkers * set.padded());
             __syncthreads();
         }
         // Where warps probe in step, all take equally many tiles, the last ones perhaps empty.

@@ -97,11 +97,10 @@ constexpr void set_stage(prune_arguments<T>& a, std::int32_t stage) {
                                    a.params.summary.max_keys, stage);
 }
 
-/// Place of list `index` (query blocks of this stage in the slab) of list head `head` and request `b`. A function of its
-/// own: one thread calls it, and code that is fetched from memory costs a decode step microseconds.
+/// Place of list `index` (query blocks of this stage in the slab) of list head `head` and request `b`. One thread calls it,
+/// and its block waits.
 template <class T>
-__device__ __noinline__ prune_place place_of(prune_arguments<T> const& a, std::int32_t index, std::int32_t head,
-                                             std::int32_t b) {
+WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t index, std::int32_t head, std::int32_t b) {
     prune_params<T> const& p = a.params;
     prune_method const& m = p.method;
     prune_stage const& stage = m.stages[a.stage];

@@ -17,10 +17,35 @@
 
 namespace winnow {
 
+/// Where averaged query rows come from: what hold_query_rows needs of a launch. It lies in shared memory, since a function
+/// does not read a kernel's arguments from the constant cache.
+struct prune_query_source {
+    void const* data;         ///< first row of the request, as if it stood at position 0
+    std::int64_t row_stride;  ///< in elements
+    std::int64_t head_stride;
+    std::int32_t query_stride;  ///< rows averaged together
+    query_span span;            ///< of the query block
+    mask_kind mask;
+    std::int32_t keys;
+};
+
+template <class T>
+WINNOW_DEVICE prune_query_source query_source_of(prune_arguments<T> const& a, prune_place const& place) {
+    tensor_view<T const, 4> const& q = a.params.queries;
+    return {q.data + q.offset(place.request.outer, place.request.first_row - place.request.first_position),
+            q.stride[1],
+            q.stride[2],
+            a.params.method.stages[a.stage].query_stride,
+            place.span,
+            a.params.mask.kind,
+            place.request.keys};
+}
+
 /// Shared memory of a scoring block; the rows of queries lie behind it.
 template <int HeadDim>
 struct alignas(128) prune_score_storage {
     prune_place place;
+    prune_query_source source;
     std::int32_t looking[prune_rows_held(HeadDim)];  ///< position each row looks from
     std::uint32_t best[prune_most_chunks];           ///< ordered_key of each chunk, over the walkers of the unit
 };
@@ -46,27 +71,25 @@ WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::in
 }
 
 /// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier
-/// before and behind. A function of
-/// its own: it is called in three places, and code that is fetched from memory costs a decode step microseconds.
+/// before and behind. A function of its own: it is called in three places, and code that is fetched from memory costs a
+/// decode step microseconds.
 template <class T, int HeadDim, product_unit Unit>
 __device__ __noinline__ void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigned char* queries,
-                                             prune_arguments<T> const& a, prune_row_set const& set,
-                                             std::int32_t first_walker, std::int32_t first_row, std::int32_t count) {
+                                             prune_row_set const& set, std::int32_t first_walker,
+                                             std::int32_t first_row, std::int32_t count) {
     constexpr int chunks = HeadDim / 8, batch = 4;  // loads under way
-    prune_params<T> const& p = a.params;
-    prune_place const& place = shared.place;
-    std::int32_t const stride = p.method.stages[a.stage].query_stride, padded = set.padded();
+    prune_query_source const& from = shared.source;
+    std::int32_t const stride = from.query_stride, padded = set.padded();
     auto const source = [&](std::int32_t local) {
-        return query_row_of(set, place.span, stride, first_walker + local / padded, first_row + local % padded);
+        return query_row_of(set, from.span, stride, first_walker + local / padded, first_row + local % padded);
     };
     auto const address = [&](prune_query_row const& row, std::int32_t column) {
-        return p.queries.data + column * 8 +
-               p.queries.offset(place.request.outer, place.request.first_row + row.first - place.request.first_position,
-                                row.head);
+        return static_cast<T const*>(from.data) + row.first * from.row_stride + row.head * from.head_stride +
+               column * 8;
     };
 #pragma unroll 1
     for (std::int32_t local = threadIdx.x; local < count; local += blockDim.x)
-        shared.looking[local] = looking_position(p.mask.kind, source(local).first, place.request.keys);
+        shared.looking[local] = looking_position(from.mask, source(local).first, from.keys);
     if (stride == 1) {
 #pragma unroll 1
         for (std::int32_t i = threadIdx.x; i < count * chunks; i += batch * blockDim.x) {
@@ -93,7 +116,7 @@ __device__ __noinline__ void hold_query_rows(prune_score_storage<HeadDim>& share
             for (std::int32_t q = row.first; q <= row.last; q += batch) {
                 uint4 v[batch];
                 WINNOW_UNROLL
-                for (int k = 0; k < batch; ++k, at += p.queries.stride[1])
+                for (int k = 0; k < batch; ++k, at += from.row_stride)
                     v[k] = q + k <= row.last ? *reinterpret_cast<uint4 const*>(at) : make_uint4(0, 0, 0, 0);
                 WINNOW_UNROLL
                 for (int k = 0; k < batch; ++k) mean.add(v[k]);

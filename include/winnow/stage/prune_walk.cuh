@@ -79,7 +79,7 @@ struct prune_prober {
         std::int32_t const first = slice * prune_rows_held(HeadDim),
                            count = smaller(set.padded() - first, prune_rows_held(HeadDim));
         __syncthreads();
-        hold_query_rows<T, HeadDim, Unit>(shared, queries, a, set, 0, first, count);
+        hold_query_rows<T, HeadDim, Unit>(shared, queries, set, 0, first, count);
         __syncthreads();
         rows.tiles = count / prune_row_tile;
     }
