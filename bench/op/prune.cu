@@ -73,13 +73,18 @@ constexpr std::int32_t k = 1 << 10, M = 1 << 20;
 
 void add_all() {
     auto const in_ms = benchmark::kMillisecond, in_us = benchmark::kMicrosecond;
-    std::pair<char const*, sharing> const shares[] = {{"one_list", sharing::per_batch},
-                                                      {"list_per_kv_head", sharing::per_kv_group}};
-    for (auto const& [share_name, share] : shares) {
+    struct {
+        char const* name;
+        sharing share;
+        probe_path path;
+    } const ways[] = {{"one_list", sharing::per_batch, probe_path::per_kv_group},
+                      {"list_per_kv_head", sharing::per_kv_group, probe_path::per_kv_group},
+                      {"one_list_path_per_head", sharing::per_batch, probe_path::per_head}};
+    for (auto const& way : ways) {
         prune_method method = hip_3k;
-        method.sharing = share;
-        std::string const end = std::string("/hip_3k/") + share_name;
-        bool const first = share == sharing::per_batch;
+        method.sharing = way.share, method.path = way.path;
+        std::string const end = std::string("/hip_3k/") + way.name;
+        bool const first = &way == ways;
         for (std::int32_t const tokens : {32 * k, 128 * k})
             add((tokens == 32 * k && first ? "quick/prune/prefill/" : "full/prune/prefill/") + size_name(tokens) + end,
                 in_ms, [=] { return prefill({.queries = tokens, .keys = tokens}, method); });

@@ -31,7 +31,8 @@ static_assert(same(lse_base::natural, WINNOW_NATURAL) && same(lse_base::two, WIN
 static_assert(same(row_range::all, WINNOW_ALL_ROWS) && same(row_range::without_tail, WINNOW_WITHOUT_TAIL) &&
               same(row_range::tail_only, WINNOW_TAIL_ONLY));
 static_assert(same(scorer::tree_probe, WINNOW_TREE_PROBE) && same(scorer::tree_probe_first, WINNOW_TREE_PROBE_FIRST) &&
-              same(scorer::centre_probe, WINNOW_CENTRE_PROBE) && same(scorer::mean_key, WINNOW_MEAN_KEY));
+              same(scorer::centre_probe, WINNOW_CENTRE_PROBE) && same(scorer::mean_key, WINNOW_MEAN_KEY) &&
+              same(scorer::min_max_bound, WINNOW_MIN_MAX_BOUND));
 static_assert(same(probe_path::per_head, WINNOW_PATH_PER_HEAD) &&
               same(probe_path::per_kv_group, WINNOW_PATH_PER_KV_GROUP));
 static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv_group, WINNOW_PER_KV_GROUP) &&

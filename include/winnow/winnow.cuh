@@ -10,4 +10,5 @@
 #include "winnow/op/merge.cuh"
 #include "winnow/op/prune.cuh"
 #include "winnow/op/sparse.cuh"
+#include "winnow/op/summarise.cuh"
 #include "winnow/winnow.hpp"

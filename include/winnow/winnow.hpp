@@ -9,4 +9,5 @@
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/op/sparse.hpp"
+#include "winnow/op/summarise.hpp"
 #include "winnow/version.hpp"

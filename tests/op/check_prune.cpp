@@ -1,4 +1,5 @@
 // Bad input of prune: every rule of check, and plans.
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -9,6 +10,7 @@
 #include "support/random_input.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/reference/prune.hpp"
+#include "winnow/stage/prune_row_set.hpp"
 
 using namespace winnow;
 
@@ -52,7 +54,7 @@ TEST_CASE("check prune: the method", "[op]") {
             {[](prune_method& m) { m.window.sinks = 12; }, errc::out_of_range, "method.window.sinks", 12},
             {[](prune_method& m) { m.window.sinks = -16; }, errc::out_of_range, "method.window.sinks", -16},
             {[](prune_method& m) { m.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
-            {[](prune_method& m) { m.scorer = static_cast<scorer>(4); }, errc::out_of_range, "method.scorer", 4},
+            {[](prune_method& m) { m.scorer = static_cast<scorer>(5); }, errc::out_of_range, "method.scorer", 5},
             {[](prune_method& m) { m.path = static_cast<probe_path>(2); }, errc::out_of_range, "method.path", 2},
             {[](prune_method& m) { m.sharing = static_cast<sharing>(-1); }, errc::out_of_range, "method.sharing", -1},
         },
@@ -143,15 +145,80 @@ TEST_CASE("plan prune: slabs cover all query blocks, and their memory is bounded
                     CHECK(plan.slab_blocks >= 1);
                     CHECK(std::int64_t{plan.slabs} * plan.slab_blocks >= query_blocks_of(queries, coarse));
                     CHECK(plan.list_rows == lists * plan.slab_blocks * ratio);
-                    auto const scores =
-                        std::size_t(plan.list_rows) * std::size_t(plan.max_candidates) * sizeof(std::uint32_t);
-                    CHECK((scores <= prune_slab_bytes || plan.slab_blocks == 1));
+                    CHECK(plan.score_width() >= plan.max_candidates);
+                    CHECK(plan.score_width() % 4 == 0);
+                    std::size_t const rows = std::size_t(2 * units_of(method, 32, 8).units) *
+                                             std::size_t(plan.slab_blocks) * std::size_t(ratio);
+                    auto const scores = rows * std::size_t(plan.score_width()) * sizeof(std::uint32_t);
+                    CHECK(
+                        (plan.workspace_bytes <= prune_slab_bytes + 2 * workspace_alignment || plan.slab_blocks == 1));
                     CHECK(plan.scores + scores <= plan.lists);
                     auto const entries =
                         std::size_t(stage_region_of(method, 1, plan.list_rows, method.stage_count).counts);
                     CHECK(plan.lists + entries * sizeof(std::int32_t) <= plan.workspace_bytes);
                     CHECK(plan.workspace_bytes % workspace_alignment == 0);
                 }
+}
+
+TEST_CASE("plan prune: 32k queries over a million keys take at most 64 MB", "[op]") {
+    for (auto const& method : {hip_3k, hip_3k_early_layer, hip_5k, hip_v1})
+        for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
+            for (std::int32_t const keys : {1 << 15, 1 << 17, 1 << 20}) {
+                prune_method m = method;
+                m.sharing = share;
+                prune_plan const plan = prune_plan_of(m, batch_shape{1, 32, 8, 128, 32768, keys});
+                CHECK(plan.workspace_bytes <= 64'000'000);
+                CHECK(plan.slabs * plan.slab_blocks < 2 * query_blocks_of(32768, m.stages[0].query_block));
+            }
+}
+
+TEST_CASE("plan prune: rows held in shared memory hold every group that a block can touch", "[op]") {
+    for (std::int32_t const stride : {1, 2, 4, 16})
+        for (std::int32_t const rows : {1, 2, 5, 15, 16, 17, 40})
+            for (std::int32_t const first : {0, 1, 3, 13, 15}) {
+                request_view const r{0, 0, rows, 64, first};
+                prune_stage const stage{16, stride, 32, 8};
+                std::int32_t most = 0;
+                for (std::int32_t m = 0; m < query_blocks_of(rows, 16); ++m) {
+                    query_span const span = span_of(r, 16, m);
+                    if (span.first <= span.last) most = larger(most, span.last / stride - span.first / stride + 1);
+                }
+                INFO("stride " << stride << ", rows " << rows << ", first " << first);
+                CHECK(round_up(most * 3, prune_row_tile) * 2 <= rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile));
+                CHECK(rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile) % prune_row_tile == 0);
+            }
+}
+
+TEST_CASE("prune: rows of a scoring block are whole walkers or slices of one, each group once", "[op]") {
+    for (std::int32_t const product : {8, 64})
+        for (std::int32_t const heads : {1, 3, 8})
+            for (std::int32_t const groups : {1, 16, 37}) {
+                prune_row_set const set{5, groups, 24, heads, 4, product};
+                CHECK(set.rows() == groups * heads);
+                CHECK(set.padded() % product == 0);
+                CHECK(set.padded() - set.rows() < product);
+                for (std::int32_t const held : {64, 128, 512}) {
+                    CHECK(set.walkers_held(held) >= 1);
+                    CHECK(set.walkers_held(held) <= 4);
+                    bool const fits = set.walkers_held(held) * set.padded() <= held;
+                    CHECK((fits || (set.walkers_held(held) == 1 && set.slices(held) > 1)));
+                    CHECK(set.slices(held) * held >= set.padded());
+                }
+                // Rows 40 .. of stride 4: group 5 holds positions 20 .. 23, cut to the span.
+                query_span const span{21, 20 + 4 * groups - 2};
+                std::vector<int> seen(static_cast<std::size_t>(groups * heads), 0);
+                for (std::int32_t row = 0; row < set.padded(); ++row) {
+                    prune_query_row const from = query_row_of(set, span, 4, 2, row);
+                    CHECK(from.head >= 24 + 2 * heads);
+                    CHECK(from.head < 24 + 3 * heads);
+                    CHECK(from.first >= span.first);
+                    CHECK(from.last <= span.last);
+                    CHECK(from.first / 4 == from.last / 4);
+                    if (row < set.rows())
+                        ++seen[static_cast<std::size_t>((from.first / 4 - 5) * heads + from.head - 24 - 2 * heads)];
+                }
+                CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
+            }
 }
 
 TEST_CASE("plan prune: no list has more candidates than the plan has room for", "[op]") {

@@ -319,7 +319,7 @@ TEST_CASE("sparse_decode: the default preset with its own intervals", "[gpu]") {
     }
 }
 
-TEST_CASE("sparse_decode: requests join, leave, move and pause", "[gpu]") {
+TEST_CASE("sparse_decode: requests join, leave, move, pause, are truncated and forked", "[gpu]") {
     decoding d({300, 120, 40, 220}, 40, with(three_stages, sharing::per_kv_group));
     for (std::int32_t s = 0; s < 40; ++s) {
         if (s == 5) d.slot[1] = -1;              // pauses: its slot keeps its lists and steps
@@ -329,6 +329,15 @@ TEST_CASE("sparse_decode: requests join, leave, move and pause", "[gpu]") {
         if (s == 20) d.in.key_lengths()[0] = 60, d.step[4] = 0;                 // truncated: its slot starts afresh
         if (s == 23) d.slot[3] = 100;                                           // a slot that does not exist is padding
         if (s == 25) d.slot[3] = 5, d.step[5] = 0;                              // moves, with everything computed anew
+        if (s == 30) {  // the second request goes on as a fork of the first, in a slot that another one has left
+            for (std::int32_t j = 0; j < d.in.key_lengths()[0]; ++j)
+                for (std::int32_t h = 0; h < d.kv_heads; ++h)
+                    for (std::int32_t c = 0; c < 64; ++c) {
+                        d.in.key(1, j, h, c) = d.in.key(0, j, h, c);
+                        d.in.value(1, j, h, c) = d.in.value(0, j, h, c);
+                    }
+            d.in.key_lengths()[1] = d.in.key_lengths()[0], d.slot[1] = 1, d.step[1] = 0;
+        }
         d.upload_cache();
         INFO("step " << s);
         // The oracle's twin in check() takes any negative slot as padding.

@@ -7,7 +7,8 @@ using namespace winnow;
 
 TEST_CASE("prune_policy: heads are scored together exactly where they look at the same probes", "[policy]") {
     constexpr std::int32_t group = 3;
-    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key})
+    for (auto const how :
+         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
         for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
             for (auto const path : {probe_path::per_head, probe_path::per_kv_group}) {
                 prune_method m = hip_3k;
@@ -20,9 +21,72 @@ TEST_CASE("prune_policy: heads are scored together exactly where they look at th
             }
 }
 
-TEST_CASE("prune_policy: a block's probes fill its columns", "[policy]") {
-    CHECK(chunks_per_block(scorer::tree_probe) * 2 == prune_probes);  // both halves of a chunk at a time
-    CHECK(chunks_per_block(scorer::tree_probe_first) * 2 == prune_probes);
-    CHECK(chunks_per_block(scorer::centre_probe) == prune_probes);
-    CHECK(chunks_per_block(scorer::mean_key) == prune_probes);
+TEST_CASE("prune_policy: units, walkers and heads cover every query head once, in order", "[policy]") {
+    for (auto const how :
+         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+        for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
+            for (auto const path : {probe_path::per_head, probe_path::per_kv_group})
+                for (std::int32_t const group : {1, 3, 8}) {
+                    prune_method m = hip_3k;
+                    m.scorer = how, m.sharing = share, m.path = path;
+                    prune_units const u = units_of(m, 4 * group, 4);
+                    CHECK(u.units * u.walkers * u.heads == 4 * group);
+                    CHECK(u.heads == heads_scored_together(m, group));
+                    CHECK(group % (u.walkers * u.heads) == 0);  // a unit reads one KV head
+                    // Every list is made of whole units, and every unit belongs to the lists of its heads.
+                    std::int32_t const lists = list_heads_of(share, 4 * group, 4);
+                    for (std::int32_t list = 0; list < lists; ++list) {
+                        unit_range const range = units_of_list(list, lists, u.units);
+                        for (std::int32_t head = 0; head < 4 * group; ++head) {
+                            std::int32_t const unit = head / (u.walkers * u.heads);
+                            bool const in = unit >= range.first && unit < range.first + range.count;
+                            if (list_head_of(head, 4 * group, lists) == list) CHECK(in);
+                            if (u.units >= lists) CHECK(in == (list_head_of(head, 4 * group, lists) == list));
+                        }
+                    }
+                }
+}
+
+TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are many", "[policy]") {
+    for (auto const how :
+         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+        for (int const head_dim : {64, 128, 256}) {
+            std::int32_t const tile = chunks_per_tile(how, prune_tuning_of(head_dim, how).key_tiles);
+            CHECK(tile >= 8);
+            CHECK(chunks_per_block(tile, 1024, 1, 1, 4) == tile);
+            CHECK(chunks_per_block(16, 512, 8, 1, 4) == 16);   // 256 blocks: one wave, three warps idle
+            CHECK(chunks_per_block(16, 1024, 8, 1, 4) == 32);  // 512 would take a second one
+            CHECK(chunks_per_block(16, 1024, 8, 4, 4) ==
+                  16);  // all warps are busy as it is  // one decode step: blocks before chunks
+            CHECK(chunks_per_block(tile, 1024, 4096, 4, 4) == prune_most_chunks);
+            CHECK(chunks_per_block(tile, 1024, 4096, 1, 4) == prune_most_chunks_alone);
+            for (std::int64_t const lists : {1, 8, 64, 100, 4096})
+                for (std::int32_t const candidates : {1, 8, 500, 4092}) {
+                    std::int32_t const chunks = chunks_per_block(tile, candidates, lists, 4, 4);
+                    CHECK(chunks % tile == 0);
+                    CHECK(chunks <= prune_most_chunks);
+                }
+        }
+}
+
+TEST_CASE("prune_policy: rows are held in whole products, walkers whole where they fit", "[policy]") {
+    for (int const head_dim : {64, 128, 256}) {
+        CHECK(prune_rows_held(head_dim) % prune_row_tile == 0);
+        CHECK(prune_rows_held(head_dim) >= 128);  // one head's rows: the largest query block
+    }
+}
+
+TEST_CASE("prune_policy: a warpgroup multiplies where one walk takes rows enough, and only where it can", "[policy]") {
+    prune_method m = hip_3k;
+    CHECK(product_unit_of(m, 1, 64, 90) == product_unit::warpgroup);
+    CHECK(product_unit_of(m, 1, 63, 90) == product_unit::warp);
+    CHECK(product_unit_of(m, 4, 64, 90) == product_unit::warp);  // each warp may have rows of its own
+    CHECK(product_unit_of(m, 1, 64, 80) == product_unit::warp);
+    m.scorer = scorer::centre_probe;
+    CHECK(product_unit_of(m, 1, 64, 90) == product_unit::warp);
+    for (int const head_dim : {64, 128, 256}) {
+        CHECK(prune_rows_held(head_dim) % rows_of_product(product_unit::warpgroup) == 0);
+        prune_tuning const tuning = prune_tuning_of(head_dim, scorer::tree_probe, product_unit::warpgroup);
+        CHECK(tuning.warps == 4);
+    }
 }

@@ -87,6 +87,7 @@ TEST_CASE("reference prune: scores of two chunks by hand", "[reference]") {
     CHECK(scores(scorer::centre_probe) == std::vector<double>{0, 1});
     CHECK(scores(scorer::mean_key)[0] == Catch::Approx(31.0 / 8));
     CHECK(scores(scorer::mean_key)[1] == Catch::Approx(12.0 / 8));
+    CHECK(scores(scorer::min_max_bound) == std::vector<double>{9, 8});
 }
 
 TEST_CASE("reference prune: a last chunk that is cut short", "[reference]") {
@@ -99,11 +100,36 @@ TEST_CASE("reference prune: a last chunk that is cut short", "[reference]") {
     CHECK(score(scorer::tree_probe_first) == 5);  // 8 and 9 (5 > 2, left): key 8
     CHECK(score(scorer::centre_probe) == 2);
     CHECK(score(scorer::mean_key) == Catch::Approx(10.0 / 3).epsilon(1e-3));  // rounded to fp16
+    CHECK(score(scorer::min_max_bound) == 5);
+}
+
+TEST_CASE("reference prune: no key of a chunk scores above its bound", "[reference]") {
+    for (std::int32_t const chunk : {8, 32}) {
+        attend_input<bf16> in({.queries = {20}, .keys = {500}, .heads = 4, .kv_heads = 2});
+        prune_method m{.stages = {{20, 1, chunk, 3}}, .stage_count = 1, .window = {32, 64}};
+        m.sharing = sharing::per_head;
+        auto p = testing::prune_params_of(in.params(), m);
+        p.method.scorer = scorer::min_max_bound;
+        auto const bound = run(p);
+        for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key}) {
+            p.method.scorer = how;
+            auto const other = run(p);
+            for (std::int32_t h = 0; h < 4; ++h) {
+                auto const &high = bound.trace.at(0, 0, h, 0).score, &low = other.trace.at(0, 0, h, 0).score;
+                REQUIRE(high.size() == low.size());
+                std::size_t above = 0;
+                for (std::size_t i = 0; i < low.size(); ++i)
+                    above += low[i] > high[i] + (how == scorer::mean_key ? 0.5 : 0.0);  // means are rounded
+                CHECK(above == 0);
+            }
+        }
+    }
 }
 
 TEST_CASE("reference prune: ties go to the smaller index, equal probes to the right", "[reference]") {
     auto in = scored(std::vector<float>(64, 1.0f));
-    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key})
+    for (auto const how :
+         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
         CHECK(run(testing::prune_params_of(in.params(), one_stage(how, 3))).list(0, 0, 0) == range(0, 3));
     // Probes 2 and 6 tie, and so do the first keys 0 and 4: what lies to the right decides.
     auto tied = scored(std::vector<float>{1, 0, 1, 7, 1, 1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0});
@@ -173,7 +199,8 @@ TEST_CASE("reference prune: one probe a chunk against another formula", "[refere
 }
 
 TEST_CASE("reference prune: a planted needle is found by every scorer, path and sharing", "[reference]") {
-    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key})
+    for (auto const how :
+         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
         for (auto const path : {probe_path::per_head, probe_path::per_kv_group})
             for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
                 for (std::int32_t const needle : {2, 41, 60}) {  // block of 8 keys
@@ -255,7 +282,8 @@ TEST_CASE("reference prune: NaN keys are never preferred", "[reference]") {
     auto in = scored(std::vector<float>(64, -5.0f));
     for (std::int32_t j = 8; j < 16; ++j)
         in.key(0, j, 0, 1) = from_float<fp16>(std::numeric_limits<float>::quiet_NaN());
-    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key}) {
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound}) {
         auto const ids = run(testing::prune_params_of(in.params(), one_stage(how, 7))).list(0, 0, 0);
         CHECK(ids == std::vector<std::int32_t>{0, 2, 3, 4, 5, 6, 7});
     }
@@ -281,7 +309,7 @@ TEST_CASE("reference prune: a shared path serves all heads of a KV group", "[ref
         CHECK(a.list(0, 0, 0) == b.list(0, 0, 0));
     }
     SECTION("scorers without a path do not depend on it") {
-        for (auto const how : {scorer::centre_probe, scorer::mean_key}) {
+        for (auto const how : {scorer::centre_probe, scorer::mean_key, scorer::min_max_bound}) {
             prune_method m = hip_tiny;
             m.scorer = how, m.sharing = sharing::per_head;
             auto const a = run(testing::prune_params_of(in.params(), m));

@@ -11,6 +11,7 @@
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/op/sparse.hpp"
+#include "winnow/op/summarise.hpp"
 
 namespace winnow::testing {
 
@@ -22,6 +23,8 @@ status gpu_launch(attend_params<bf16> const& p, attend_plan const& plan, workspa
 status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(summarise_params<bf16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(summarise_params<fp16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(merge_params<bf16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream);

@@ -25,6 +25,9 @@ status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspac
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(summarise_params<bf16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(sparse_prefill_params<bf16> const& p, sparse_plan const& plan, workspace scratch,
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);

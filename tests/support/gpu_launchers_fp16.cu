@@ -16,6 +16,9 @@ status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace
 status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(summarise_params<fp16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan, workspace scratch,
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);

@@ -5,6 +5,7 @@
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/dtype.hpp"
+#include "winnow/core/key_summary.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/prune_stages.hpp"
@@ -30,6 +31,8 @@ struct prune_params {
         {};  ///< out: [batch, list head, query block, entry] and counts; see selection_extents_of
     attention_mask mask = causal{};  ///< causal or full, with the position of row 0
     std::int32_t lookahead = 0;      ///< decode steps a list must stay complete for; see eligible_end
+    key_summary<T const> summary =
+        {};  ///< of the keys, for scorers that look at whole chunks; optional, changes no list
 
     /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }

@@ -19,13 +19,15 @@ enum class scorer : std::int32_t {
     tree_probe,  ///< binary search by probes at branch centres; score is the best probe on the path (released HiP code)
     tree_probe_first,  ///< binary search by the first key of each branch; score is the last representative (the paper)
     centre_probe,      ///< one probe, at (left + right) / 2
-    mean_key           ///< one probe, the mean of the chunk's keys
+    mean_key,          ///< one probe, the mean of the chunk's keys
+    min_max_bound      ///< no product with a key of the chunk is higher: each channel takes its best of the chunk's
+                       ///< smallest and largest key there (Quest)
 };
 
 /// Which heads walk a tree search together. Scorers without a path do not depend on it.
 enum class probe_path : std::int32_t {
-    per_head,     ///< every query head walks its own path (faithful)
-    per_kv_group  ///< one path per KV head, branches compared by the maximum over its query heads
+    per_head,     ///< every query head walks its own path (as released)
+    per_kv_group  ///< one path per KV head, branches compared by the maximum over its query heads; reads fewer keys
 };
 
 /// One stage of the pipeline.
@@ -48,7 +50,7 @@ struct prune_method {
         {};  ///< sinks and recent keys, which pruning leaves to attention; sinks are a multiple of
              ///< the last chunk
     winnow::scorer scorer = winnow::scorer::tree_probe;    ///< how a chunk is represented
-    probe_path path = probe_path::per_head;                ///< which heads walk a tree search together
+    probe_path path = probe_path::per_kv_group;            ///< which heads walk a tree search together
     winnow::sharing sharing = winnow::sharing::per_batch;  ///< which query heads share a list
 
     /// The stage whose chunks are selected; of a method that check refuses, the first.

@@ -8,6 +8,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/math.hpp"
+#include "winnow/core/prune_stages.hpp"
 #include "winnow/core/selection.hpp"
 #include "winnow/core/status.hpp"
 #include "winnow/core/tensor_view.hpp"
@@ -17,6 +18,9 @@ namespace winnow {
 
 /// Head dimensions that the default launches instantiate.
 using supported_head_dims = value_list<64, 128, 256>;
+/// Scorers that the default launch of pruning instantiates.
+using supported_scorers = value_list<scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe,
+                                     scorer::mean_key, scorer::min_max_bound>;
 
 /// Keys per block of a selection.
 using supported_block_sizes = value_list<8, 16, 32, 64, 128>;

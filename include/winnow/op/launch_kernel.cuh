@@ -10,13 +10,16 @@
 
 namespace winnow {
 
+/// When a kernel may start. One that overlaps waits by itself for those before it: see ptx/grid_dependency.cuh.
+enum class launch_order { after_earlier, overlapping };
+
 /// Launches `kernel(argument)`. More than 48 KB of shared memory has to be asked for each time: the setting belongs to
 /// the current device's context, which a library cannot remember for its caller. Hidden: two shared libraries of a process
 /// may hold a CUDA runtime each, and a kernel has to be launched by the one that knows it.
 template <class Argument>
-[[gnu::visibility("hidden")]] status launch_kernel(void (*kernel)(Argument), dim3 grid, int threads,
-                                                   std::size_t shared_bytes, cudaStream_t stream,
-                                                   Argument const& argument) {
+[[gnu::visibility("hidden")]] status
+launch_kernel(void (*kernel)(Argument), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
+              Argument const& argument, launch_order order = launch_order::after_earlier) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
     if (grid.y > 65535 || grid.z > 65535)
         return fail(errc::unsupported, "grid", "must be <= 65535 along y and z", grid.y > 65535 ? grid.y : grid.z);
@@ -30,6 +33,13 @@ template <class Argument>
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    if (order == launch_order::overlapping) {
+        config.attrs = &overlap;
+        config.numAttrs = 1;
+    }
     return cuda_status(cudaLaunchKernelEx(&config, kernel, argument), "cudaLaunchKernelEx");
 }
 

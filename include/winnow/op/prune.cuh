@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "winnow/core/device_query.cuh"
 #include "winnow/kernel/prune_score.cuh"
 #include "winnow/kernel/prune_select.cuh"
 #include "winnow/op/launch_kernel.cuh"
@@ -13,8 +14,28 @@
 
 namespace winnow {
 
-/// The stages, for one head dimension. `cache` non-null: lists live in its slots (decode).
-template <int HeadDim, class T>
+/// Scores of one stage by kernels that multiply as `Unit` does.
+template <int HeadDim, scorer How, product_unit Unit, class T>
+status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t stream, launch_order order) {
+    std::int32_t const rows =
+        rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim, rows_of_product(Unit));
+    return launch_kernel(prune_score<T, HeadDim, How, Unit>, blocks, prune_tuning_of(HeadDim, How, Unit).warps * 32,
+                         prune_rows_offset<HeadDim> + static_cast<std::size_t>(rows) * HeadDim * sizeof(T), stream, a,
+                         order);
+}
+
+/// The same for either unit; the warpgroup's kernels exist for one scorer.
+template <int HeadDim, scorer How, class T>
+status launch_score(prune_arguments<T> const& a, product_unit unit, dim3 blocks, cudaStream_t stream,
+                    launch_order order) {
+    if constexpr (How == scorer::tree_probe)
+        if (unit == product_unit::warpgroup)
+            return launch_score<HeadDim, How, product_unit::warpgroup>(a, blocks, stream, order);
+    return launch_score<HeadDim, How, product_unit::warp>(a, blocks, stream, order);
+}
+
+/// The stages, for one head dimension and scorer. `cache` non-null: lists live in its slots (decode).
+template <int HeadDim, scorer How, class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
                      stage_cache const* cache) {
     prune_method const& m = p.method;
@@ -27,34 +48,54 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     a.list_heads = list_heads_of(m.sharing, shape.heads, shape.kv_heads);
     a.slab_blocks = plan.slab_blocks;
     a.max_candidates = plan.max_candidates;
+    a.score_width = plan.score_width();
+    a.units = units_of(m, shape.heads, shape.kv_heads);
     a.scores = region<std::uint32_t>(scratch, plan.scores);
     a.cached = cache != nullptr;
     a.list_rows = a.cached ? cache->slots * a.list_heads : plan.list_rows;
     a.lists = a.cached ? cache->lists : region<std::int32_t>(scratch, plan.lists);
     if (a.cached) a.cache = *cache;
-    std::size_t const score_bytes =
-        static_cast<std::size_t>(plan.list_rows) * plan.max_candidates * sizeof(std::uint32_t);
-    std::int32_t const tiles = ceil_div(plan.max_candidates, chunks_per_block(m.scorer));
-    std::int32_t const units = shape.heads / heads_scored_together(m, shape.group());
+    constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
+    // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
+    // another part of the program, which was compiled differently. The first waits for what the caller has launched.
+    bool overlap = plan.instructions >= 90;
+    if (overlap)
+        if (auto s = query_hopper_code(overlap); !s) return s;
+    launch_order order = launch_order::after_earlier;
 
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
         a.first_block = slab * plan.slab_blocks;
-        for (a.stage = 0; a.stage < m.stage_count; ++a.stage) {
-            auto const lists =
-                static_cast<unsigned>(plan.slab_blocks * (m.stages[0].query_block / m.stages[a.stage].query_block));
-            if (auto s = cuda_status(cudaMemsetAsync(a.scores, 0, score_bytes, stream), "cudaMemsetAsync"); !s)
-                return s;
-            if (auto s = launch_kernel(prune_score<T, HeadDim>, dim3(lists * tiles, units, shape.batch),
-                                       prune_score_threads, sizeof(prune_score_storage<T, HeadDim>), stream, a);
-                !s)
-                return s;
-            if (auto s = launch_kernel(prune_select<T>, dim3(lists, a.list_heads, shape.batch), prune_select_threads, 0,
-                                       stream, a);
+        for (std::int32_t stage = 0; stage < m.stage_count; ++stage) {
+            set_stage(a, stage);
+            std::int32_t const lists = a.lists_of_slab;
+            std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
+            a.chunks_per_block =
+                chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
+                                 std::int64_t{lists} * a.units.units * shape.batch, a.units.walkers, tuning.warps);
+            dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
+                              static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
+            std::int32_t const rows = rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
+            product_unit const unit = product_unit_of(m, a.units.walkers, rows, plan.instructions);
+            if (auto s = launch_score<HeadDim, How>(a, unit, blocks, stream, order); !s) return s;
+            if (overlap) order = launch_order::overlapping;
+            dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
+                                  static_cast<unsigned>(shape.batch));
+            if (auto s = launch_kernel(prune_select<T>, selections, prune_select_threads,
+                                       prune_select_bytes(plan.max_candidates), stream, a, order);
                 !s)
                 return s;
         }
     }
     return {};
+}
+
+/// The stages, for any scorer.
+template <int HeadDim, class T>
+status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
+                     stage_cache const* cache) {
+    return dispatch(supported_scorers{}, p.method.scorer, "method.scorer", [&](auto how) {
+        return launch_stages<HeadDim, decltype(how)::value>(p, plan, scratch, stream, cache);
+    });
 }
 
 /// The stages, for any of the default head dimensions.

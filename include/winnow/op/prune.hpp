@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/device_info.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -18,6 +19,7 @@
 #include "winnow/core/tensor_view.hpp"
 #include "winnow/core/workspace.hpp"
 #include "winnow/op/check.hpp"
+#include "winnow/policy/prune_policy.hpp"
 
 namespace winnow {
 
@@ -78,7 +80,7 @@ constexpr status check(prune_method const& m) {
     std::int32_t const block = m.last().chunk;
     if (block < 8 || block > 128)
         return fail(errc::unsupported, "method.stages.chunk", "the last stage's must be 8, 16, 32, 64 or 128", block);
-    if (auto s = check_enum(m.scorer, scorer::mean_key, "method.scorer"); !s) return s;
+    if (auto s = check_enum(m.scorer, scorer::min_max_bound, "method.scorer"); !s) return s;
     if (auto s = check_enum(m.path, probe_path::per_kv_group, "method.path"); !s) return s;
     if (auto s = check_enum(m.sharing, sharing::per_head, "method.sharing"); !s) return s;
     if (m.window.sinks < 0) return fail(errc::out_of_range, "method.window.sinks", "must be >= 0", m.window.sinks);
@@ -97,9 +99,12 @@ struct prune_plan {
     std::int32_t slabs = 0;           ///< slabs that cover a request's query blocks
     std::int32_t list_rows = 0;       ///< lists of one stage: batch * list heads * finest blocks of a slab
     std::int32_t max_candidates = 0;  ///< candidates of one query block in any stage
-    std::size_t scores = 0;           ///< offset: uint32 [batch, list head, slab block, max_candidates]
+    std::size_t scores = 0;           ///< offset: uint32 [batch, unit, list of the slab, score_width()]
     std::size_t lists = 0;            ///< offset: all stages' lists of the slab, see stage_region_of
+    std::int32_t instructions = 80;   ///< device_info::instructions; 90: kernels overlap, warpgroups multiply
 
+    /// Scores of a list: max_candidates in whole groups of four, which selection reads at a time.
+    [[nodiscard]] constexpr std::int32_t score_width() const { return round_up(max_candidates, 4); }
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launch.
@@ -109,7 +114,7 @@ struct prune_plan {
     }
 };
 
-/// Bytes of scores that a slab may take; a slab has at least one query block of the first stage.
+/// Bytes of scores and lists that a slab may take; a slab has at least one query block of the first stage.
 inline constexpr std::size_t prune_slab_bytes = std::size_t{48} << 20;
 
 /// Lists of all stages are counted in int32: rows of lists (requests or slots, times list heads) times the finest query
@@ -122,6 +127,22 @@ constexpr status check_list_rows(prune_method const& m, batch_shape const& shape
     return rows <= most ? status{} : fail(errc::unsupported, field, "times list heads must be < 2^31", requests);
 }
 
+/// Summaries of a method's chunks, read or written.
+template <class T>
+constexpr status check_summary(key_summary<T const> const& s, prune_method const& m, batch_shape const& shape) {
+    if (s.data == nullptr) return {};
+    if (summary_parts(m.scorer) == 0)
+        return fail(errc::unsupported, "summary.data", "is for the scorers mean_key and min_max_bound", 0);
+    if (!std::is_constant_evaluated() && reinterpret_cast<std::uintptr_t>(s.data) % 16 != 0)
+        return fail(errc::misaligned, "summary.data", "must be 16-byte aligned",
+                    static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(s.data) % 16));
+    if (s.rows < (s.row == nullptr ? shape.batch : 0))
+        return fail(errc::bad_extent, "summary.rows", "must be >= 0, and >= the batch without summary.row", s.rows);
+    if (s.max_keys < shape.max_keys)
+        return fail(errc::bad_extent, "summary.max_keys", "must be >= the most keys of a request", s.max_keys);
+    return check_pointer(s.row, false, "summary.row");
+}
+
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(prune_params<T> const& p) {
@@ -130,6 +151,7 @@ constexpr status check(prune_params<T> const& p) {
     if (auto s = check_window(p.method.window, p.mask, p.shape().max_queries); !s) return s;
     if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
     auto const shape = p.shape();
+    if (auto s = check_summary(p.summary, p.method, shape); !s) return s;
     if (auto s = check_list_rows(p.method, shape, shape.batch, "batch"); !s) return s;
     auto const extents = selection_extents_of(p.method, shape);
     if (auto s = check_selection(p.selection, shape); !s) return s;
@@ -150,17 +172,31 @@ constexpr status check(prune_params<T> const& p) {
     return check_distinct(p.selection.counts, "selection.counts.stride");
 }
 
-/// Most candidates that one query block can have in a stage: bounds the scores' row.
+/// Most candidates that one query block can have in stage `stage`.
+constexpr std::int32_t stage_candidates(prune_method const& m, std::int32_t stage, std::int32_t max_keys) {
+    std::int32_t const chunk = m.stages[stage].chunk;
+    if (stage == 0) return larger(first_candidates(max_keys, m.window.sinks, chunk), 1);
+    std::int32_t const ratio = m.stages[stage - 1].chunk / chunk;
+    std::int64_t const pieces = static_cast<std::int64_t>(m.stages[stage - 1].keep) * ratio;
+    std::int64_t const exist = ceil_div(max_keys, chunk) + 1;
+    return larger(static_cast<std::int32_t>(smaller(pieces, exist + ratio)), 1);
+}
+
+/// The same for all stages: bounds the scores' row.
 constexpr std::int32_t max_candidates_of(prune_method const& m, std::int32_t max_keys) {
-    std::int32_t most = first_candidates(max_keys, m.window.sinks, m.stages[0].chunk);
-    for (int i = 1; i < m.stage_count; ++i) {
-        std::int64_t const pieces =
-            static_cast<std::int64_t>(m.stages[i - 1].keep) * (m.stages[i - 1].chunk / m.stages[i].chunk);
-        std::int64_t const exist = ceil_div(max_keys, m.stages[i].chunk) + 1;
-        most =
-            larger(most, static_cast<std::int32_t>(smaller(pieces, exist + m.stages[i - 1].chunk / m.stages[i].chunk)));
-    }
-    return larger(most, 1);
+    std::int32_t most = 1;
+    for (int i = 0; i < m.stage_count; ++i) most = larger(most, stage_candidates(m, i, max_keys));
+    return most;
+}
+
+/// Averaged query rows that a scoring block keeps in shared memory, in whole products.
+constexpr std::int32_t rows_held(prune_stage const& stage, prune_units const& units, std::int32_t max_queries,
+                                 std::int32_t head_dim, std::int32_t product) {
+    // Groups lie at absolute positions, so a few rows may touch one group more than they fill.
+    std::int32_t const groups =
+        smaller(stage.query_block / stage.query_stride, query_blocks_of(max_queries, stage.query_stride));
+    std::int64_t const padded = round_up<std::int64_t>(std::int64_t{groups} * units.heads, product);
+    return static_cast<std::int32_t>(smaller<std::int64_t>(padded * units.walkers, prune_rows_held(head_dim)));
 }
 
 /// Workspace layout for a shape; shared by prune and by the operators that embed it.
@@ -171,20 +207,30 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
     auto const lists = static_cast<std::size_t>(shape.batch) * list_heads_of(m.sharing, shape.heads, shape.kv_heads);
     std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / m.last().query_block;
     std::int32_t const blocks = query_blocks_of(shape.max_queries, coarse);
-    std::size_t const per_block = larger<std::size_t>(lists * ratio * result.max_candidates * sizeof(std::uint32_t), 1);
+    std::size_t const rows =
+        static_cast<std::size_t>(shape.batch) * units_of(m, shape.heads, shape.kv_heads).units * ratio;
+    auto const entries = static_cast<std::size_t>(stage_region_of(m, 1, 1, m.stage_count).counts);
+    std::size_t const per_block = larger<std::size_t>(
+        rows * result.score_width() * sizeof(std::uint32_t) + lists * ratio * entries * sizeof(std::int32_t), 1);
     // A slab may reach past the last block: its positions, beyond max_tokens, have to fit int32 as well.
     std::int32_t const most = smaller(blocks, static_cast<std::int32_t>(max_query_block / coarse));
     std::int32_t const fit = static_cast<std::int32_t>(smaller<std::size_t>(
         larger<std::size_t>(prune_slab_bytes / per_block, 1), static_cast<std::size_t>(larger(most, 1))));
-    result.slab_blocks = fit;
     result.slabs = static_cast<std::int32_t>(ceil_div<std::int64_t>(blocks, fit));
-    result.list_rows = static_cast<std::int32_t>(lists) * fit * ratio;
+    result.slab_blocks = result.slabs > 0 ? static_cast<std::int32_t>(ceil_div(blocks, result.slabs)) : fit;
+    result.list_rows = static_cast<std::int32_t>(lists) * result.slab_blocks * ratio;
     workspace_layout layout;
-    result.scores =
-        layout.take(static_cast<std::size_t>(result.list_rows) * result.max_candidates, sizeof(std::uint32_t));
+    result.scores = layout.take(rows * result.slab_blocks * result.score_width(), sizeof(std::uint32_t));
     result.lists = layout.take(static_cast<std::size_t>(stage_region_of(m, 1, result.list_rows, m.stage_count).counts),
                                sizeof(std::int32_t));
     result.workspace_bytes = layout.bytes;
+    return result;
+}
+
+/// The same for a device.
+constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& shape, device_info const& device) {
+    prune_plan result = prune_plan_of(m, shape);
+    result.instructions = device.instructions;
     return result;
 }
 
@@ -198,7 +244,7 @@ constexpr prune_plan plan(prune_params<T> const& p, device_info const& device) {
         result.why = fail(errc::unsupported, "device.compute_capability", "must be >= 80", device.compute_capability);
         return result;
     }
-    return prune_plan_of(p.method, p.shape());
+    return prune_plan_of(p.method, p.shape(), device);
 }
 
 }  // namespace winnow

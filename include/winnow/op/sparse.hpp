@@ -28,6 +28,7 @@ struct sparse_prefill_params {
     float soft_cap = 0;                   ///< as in attend_params
     attention_mask mask = causal{};       ///< causal or full, with the position of row 0
     std::int32_t dense_tail = 0;          ///< last rows of each request that attend to everything (upstream HiP: 64)
+    key_summary<T const> summary = {};    ///< as in prune_params
 
     /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
@@ -47,6 +48,7 @@ struct sparse_decode_params {
     lse_view lse = {};                     ///< [batch, 1, head]; optional
     float scale = 0;                       ///< of the scores; must be > 0
     float soft_cap = 0;                    ///< as in attend_params
+    key_summary<T const> summary = {};     ///< as in prune_params
 
     /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, {}, keys, kv); }
@@ -110,7 +112,8 @@ constexpr prune_params<T> prune_part(sparse_prefill_params<T> const& p, block_se
             .rows = p.rows,
             .method = p.method,
             .selection = selection,
-            .mask = p.mask};
+            .mask = p.mask,
+            .summary = p.summary};
 }
 
 /// The lists that attention reads at decode: the last stage's, in the cache, found by slot. Entries are block ids.
@@ -151,8 +154,12 @@ constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
 /// stage is due again.
 template <class T>
 constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
-    return {
-        .queries = p.queries, .keys = p.keys, .kv = p.kv, .method = p.method, .lookahead = p.cache.intervals.steps[0]};
+    return {.queries = p.queries,
+            .keys = p.keys,
+            .kv = p.kv,
+            .method = p.method,
+            .lookahead = p.cache.intervals.steps[0],
+            .summary = p.summary};
 }
 
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
@@ -161,6 +168,7 @@ constexpr status check(sparse_prefill_params<T> const& p) {
     if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
     if (auto s = check(p.method); !s) return s;
     if (auto s = check_list_rows(p.method, p.shape(), p.shape().batch, "batch"); !s) return s;
+    if (auto s = check_summary(p.summary, p.method, p.shape()); !s) return s;
     if (p.dense_tail < 0) return fail(errc::out_of_range, "dense_tail", "must be >= 0", p.dense_tail);
     return check(attend_part(p, {}));
 }
@@ -173,6 +181,7 @@ constexpr status check(sparse_decode_params<T> const& p) {
     auto const shape = p.shape();
     if (shape.max_queries != 1)
         return fail(errc::unsupported, "queries.extent[1]", "decode takes one token per request", shape.max_queries);
+    if (auto s = check_summary(p.summary, p.method, shape); !s) return s;
     if (auto s = check_pointer(p.cache.step, true, "cache.step"); !s) return s;
     if (auto s = check_pointer(p.cache.lists, true, "cache.lists"); !s) return s;
     if (auto s = check_pointer(p.cache.slot, false, "cache.slot"); !s) return s;
@@ -208,7 +217,7 @@ constexpr sparse_plan sparse_plan_of(sparse_prefill_params<T> const& p, device_i
     block_selection const selection = packed_selection<std::int32_t const>(unknown, unknown, p.method, shape);
     result.attend = attend_plan_of(attend_part(p, selection), device);
     if (p.dense_tail > 0) result.tail = attend_plan_of(tail_part(p), device);
-    result.prune = prune_plan_of(p.method, shape);
+    result.prune = prune_plan_of(p.method, shape, device);
     result.why = !result.attend.why ? result.attend.why : result.tail.why;
     result.scratch = layout.bytes;
     result.workspace_bytes = layout.bytes + larger(result.prune.workspace_bytes,
@@ -222,7 +231,7 @@ constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_in
     sparse_plan result;
     result.attend = attend_plan_of(attend_part(p), device);
     result.why = result.attend.why;
-    result.prune = prune_plan_of(p.method, p.shape());
+    result.prune = prune_plan_of(p.method, p.shape(), device);
     result.workspace_bytes = larger(result.prune.workspace_bytes, result.attend.workspace_bytes);
     return result;
 }

@@ -1,26 +1,95 @@
-// Tuning of `prune`: how many chunks and rows a scoring block takes, and how wide selection runs.
+// Tuning of `prune`: how heads, rows and chunks are dealt to scoring blocks, and how wide selection runs.
 #pragma once
 
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
 #include "winnow/core/prune_stages.hpp"
 
 namespace winnow {
 
-inline constexpr int prune_probes = 64;          ///< keys probed at a time, the columns of a product
-inline constexpr int prune_rows = 64;            ///< query rows held at a time
-inline constexpr int prune_score_threads = 128;  ///< four warps, 16 probes each
-inline constexpr int prune_select_threads = 256;
+/// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a block together
+/// (wgmma), which takes one set of rows for all of them.
+enum class product_unit : std::int32_t { warp, warpgroup };
 
-/// Scorers that walk down a chunk probe two branches of it at a time.
+/// What a scoring kernel is compiled for.
+struct prune_tuning {
+    int warps;      ///< of a block; each scores keys of its own
+    int key_tiles;  ///< 16 keys each, held in registers by a warp: bytes in flight against registers
+    int blocks;     ///< blocks that a multiprocessor shall hold, which bounds registers
+};
+
+inline constexpr int prune_key_rows = 16;             ///< keys of one tile: the rows of mma.sync's left operand
+inline constexpr int prune_row_tile = 8;              ///< query rows of one product of a warp: its columns
+inline constexpr int prune_row_group = 64;            ///< the same of a warpgroup
+inline constexpr int prune_query_bytes = 64 * 1024;   ///< averaged query rows that a block holds in shared memory
+inline constexpr int prune_most_chunks = 256;         ///< chunks of a block whose walkers share scores in shared memory
+inline constexpr int prune_most_chunks_alone = 1024;  ///< of one walker: the more chunks, the less its rows cost
+inline constexpr std::int64_t prune_blocks_wanted = 1024;    ///< about 4 blocks for every place on a large device
+inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each multiprocessor of a large device
+inline constexpr int prune_select_threads = 512;             ///< one list a block
+inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
+
+/// Scorers that sum up all keys of a chunk, or read a summary of them.
+WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
+    return s == scorer::mean_key || s == scorer::min_max_bound;
+}
+
+/// Two tiles of head_dim 128 take 64 registers of each lane, all in all about 155: 12 warps then keep 96 KB of keys in
+/// flight, twice what L2's latency asks for, and six chains of products for each tensor core, where four are enough.
+/// Means are summed in fp32, and bounds are two keys a chunk, which takes as many registers for one tile as single keys do
+/// for two. A warpgroup's products take 64 registers more, and two blocks of them fill the tensor cores.
+WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
+                                                          product_unit unit = product_unit::warp) {
+    bool const whole = reads_whole_chunks(how);
+    return {.warps = 4,
+            .key_tiles = whole || head_dim > 128 ? 1 : 2,
+            .blocks = (whole && head_dim > 128) || unit == product_unit::warpgroup || how == scorer::tree_probe_first
+                          ? 2
+                          : 3};
+}
+
+/// Query rows, averaged, that a block holds at a time.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_rows_held(int head_dim) { return prune_query_bytes / (2 * head_dim); }
+
+/// Scorers that walk down a chunk, from branch to branch.
 WINNOW_HOST_DEVICE constexpr bool walks_tree(scorer s) {
     return s == scorer::tree_probe || s == scorer::tree_probe_first;
 }
 
-/// Chunks that one scoring block takes.
-WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(scorer s) {
-    return walks_tree(s) ? prune_probes / 2 : prune_probes;
+/// The warpgroup's kernel serves the default scorer where heads share their rows' walk and rows fill its products. Without
+/// sm_90a code in the program it multiplies as the other does.
+WINNOW_HOST_DEVICE constexpr product_unit product_unit_of(prune_method const& m, std::int32_t walkers,
+                                                          std::int32_t rows, std::int32_t instructions) {
+    bool const fits = m.scorer == scorer::tree_probe && walkers == 1 && rows >= prune_row_group;
+    return fits && instructions >= 90 ? product_unit::warpgroup : product_unit::warp;
+}
+
+/// Query rows of one product.
+WINNOW_HOST_DEVICE constexpr std::int32_t rows_of_product(product_unit u) {
+    return u == product_unit::warpgroup ? prune_row_group : prune_row_tile;
+}
+
+/// Chunks that a warp scores at a time: tree_probe looks at two keys of each, the others at one.
+WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_tile(scorer s, int key_tiles) {
+    return key_tiles * (s == scorer::tree_probe ? prune_key_rows / 2 : prune_key_rows);
+}
+
+/// Chunks of one scoring block, whole tiles: many, so that query rows are brought in for many, where lists leave
+/// prune_blocks_wanted blocks; few, where they do not, but no more blocks than run at a time while warps are idle.
+WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile, std::int32_t candidates,
+                                                           std::int64_t lists, std::int32_t walkers,
+                                                           std::int32_t warps) {
+    std::int32_t const most = walkers > 1 ? prune_most_chunks : prune_most_chunks_alone;
+    std::int32_t chunks = per_tile;
+    while (chunks * 2 <= most) {
+        bool const enough = lists * ceil_div(candidates, chunks * 2) >= prune_blocks_wanted;
+        bool const idle = chunks * 2 * walkers <= per_tile * warps;
+        if (!enough && !(idle && lists * ceil_div(candidates, chunks) > prune_blocks_at_a_time)) break;
+        chunks *= 2;
+    }
+    return chunks;
 }
 
 /// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes
@@ -28,6 +97,30 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(scorer s) {
 WINNOW_HOST_DEVICE constexpr std::int32_t heads_scored_together(prune_method const& m, std::int32_t group) {
     if (walks_tree(m.scorer)) return m.path == probe_path::per_kv_group ? group : 1;
     return m.sharing == sharing::per_head ? 1 : group;
+}
+
+/// How the query heads of a request are dealt to scoring blocks.
+struct prune_units {
+    std::int32_t units;    ///< rows of scores per query block: one per KV head, or per query head with its own list
+    std::int32_t walkers;  ///< sets of heads in a unit that probe by themselves; the best of them is the score
+    std::int32_t heads;    ///< query heads that a walker scores together
+};
+
+WINNOW_HOST_DEVICE constexpr prune_units units_of(prune_method const& m, std::int32_t heads, std::int32_t kv_heads) {
+    std::int32_t const group = heads / kv_heads, together = heads_scored_together(m, group);
+    if (together == group) return {kv_heads, 1, group};
+    return m.sharing == sharing::per_head ? prune_units{heads, 1, 1} : prune_units{kv_heads, group, 1};
+}
+
+/// Rows of scores that make up a list: of list head `list`, `count` units from `first` on.
+struct unit_range {
+    std::int32_t first;
+    std::int32_t count;
+};
+
+WINNOW_HOST_DEVICE constexpr unit_range units_of_list(std::int32_t list, std::int32_t list_heads, std::int32_t units) {
+    if (units >= list_heads) return {list * (units / list_heads), units / list_heads};
+    return {list / (list_heads / units), 1};  // heads that walk together have equal lists of their own
 }
 
 }  // namespace winnow

@@ -130,6 +130,27 @@ double chunk_score(prune_request<T>& q, std::vector<query_groups const*> const& 
     }
     case scorer::centre_probe:
         return at(middle(left, right));
+    case scorer::min_max_bound: {
+        std::vector<float> low(static_cast<std::size_t>(channels), std::numeric_limits<float>::quiet_NaN()), high = low;
+        for (std::int32_t j = left; j < right; ++j) {
+            float const* const key = cache.key(cache.fetch(j));
+            for (std::size_t c = 0; c < low.size(); ++c) {
+                low[c] = std::fmin(low[c], key[c]);  // NaN gives way to any number
+                high[c] = std::fmax(high[c], key[c]);
+            }
+        }
+        double most = minus_infinity;
+        for (auto const* groups : heads)
+            for (std::size_t g = 0; g < groups->look.size(); ++g) {
+                if (right - 1 > groups->look[g]) continue;
+                float const* const row = groups->mean.data() + g * low.size();
+                double sum = 0;
+                for (std::size_t c = 0; c < low.size(); ++c)
+                    sum += double{std::fmax(row[c], 0.0f)} * high[c] + double{std::fmin(row[c], 0.0f)} * low[c];
+                most = std::fmax(most, sum);
+            }
+        return most;
+    }
     case scorer::mean_key: {
         std::vector<float> mean(static_cast<std::size_t>(channels), 0.0f);
         for (std::int32_t j = left; j < right; ++j) {

@@ -7,6 +7,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/prune_params.hpp"
 #include "winnow/core/stage_cache.hpp"
+#include "winnow/policy/prune_policy.hpp"
 
 namespace winnow {
 
@@ -18,14 +19,37 @@ struct prune_arguments {
     fast_divider page_size;
     std::int32_t list_heads;
     std::int32_t stage;
-    std::int32_t first_block;     ///< first query block (of the first stage) of the slab
-    std::int32_t slab_blocks;     ///< query blocks of the first stage in a slab
-    std::int32_t list_rows;       ///< lists of one stage in `lists`
-    std::int32_t max_candidates;  ///< width of a row of scores
-    std::uint32_t* scores;        ///< [list row, candidate] ordered_key, 0: none yet
-    std::int32_t* lists;          ///< see stage_region_of; the workspace's or the cache's
-    stage_cache cache;            ///< decode only: lists live in slots, and stages that are not due are left alone
+    std::int32_t first_block;  ///< first query block (of the first stage) of the slab
+    std::int32_t slab_blocks;  ///< query blocks of the first stage in a slab
+    std::int32_t list_rows;    ///< lists of one stage in `lists`
+    std::int32_t max_candidates;
+    std::int32_t score_width;       ///< width of a row of scores: max_candidates, rounded up to 16 bytes
+    summary_level summaries;        ///< of this stage's chunks
+    prune_units units;              ///< how heads are dealt to scoring blocks
+    std::int32_t chunks_per_block;  ///< chunks of a scoring block
+    // Worked out by the host: a thread that divides keeps its block waiting.
+    std::int32_t lists_of_slab;  ///< of this stage, per list head
+    fast_divider coarse;         ///< query block of the first stage
+    fast_divider fine;           ///< query block of this stage
+    fast_divider ratio;          ///< blocks of this stage in one of the first
+    fast_divider before_ratio;   ///< blocks of this stage in one of the stage before
+    std::int32_t finest_lists;  ///< lists of the last stage in a slab, per list head: what rows of lists are counted in
+    std::int32_t before_blocks;  ///< blocks of the stage before in one of the first
+    std::int32_t chunk_log2;
+    std::int32_t pieces_log2;  ///< of the chunks that a parent is cut into; below 0 in the first stage
+    stage_region own;          ///< this stage's lists
+    stage_region before;       ///< those of the stage before
+    std::uint32_t* scores;     ///< [request, unit, list of the slab, candidate] ordered_key
+    std::int32_t* lists;       ///< see stage_region_of; the workspace's or the cache's
+    stage_cache cache;         ///< decode only: lists live in slots, and stages that are not due are left alone
     bool cached;
+
+    /// Scores of list `index` of the slab by unit `unit` of request `b`. A decode step has one list that is not empty.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t score_row(std::int32_t b, std::int32_t unit,
+                                                                      std::int32_t index) const {
+        std::int64_t const row = static_cast<std::int64_t>(b) * units.units + unit;
+        return cached ? row : row * lists_of_slab + index;
+    }
 };
 
 /// One list of one stage: its rows, its place, its candidates.
@@ -33,12 +57,11 @@ struct prune_place {
     request_view request;
     query_span span;          ///< rows of the query block, by position
     std::int32_t block;       ///< query block counted from the request's first; may be out of range
-    std::int64_t score_row;   ///< row of the scores
     std::int64_t list_row;    ///< list of this stage
     std::int64_t parent_row;  ///< list of the stage before
     std::int32_t eligible;    ///< candidates lie below this key
     std::int32_t candidates;
-    std::int32_t pieces;  ///< chunks that a parent is cut into; 0 in the first stage
+    std::int32_t pieces_log2;  ///< of the chunks that a parent is cut into; below 0 in the first stage
     std::int32_t const* parents;
     bool due;  ///< false: nothing to do here, and nothing may be written
 
@@ -48,59 +71,80 @@ struct prune_place {
     }
     /// Left end of candidate `c`.
     [[nodiscard]] WINNOW_DEVICE std::int32_t left(std::int32_t c, std::int32_t sinks, std::int32_t chunk) const {
-        return pieces == 0 ? sinks + c * chunk : parent(c / pieces) + c % pieces * chunk;
+        return pieces_log2 < 0 ? sinks + c * chunk : parent(c >> pieces_log2) + (c & ((1 << pieces_log2) - 1)) * chunk;
     }
 };
 
-/// Place of list `index` (finest query blocks of the slab) of list head `head` and request `b`.
+/// What the host knows of a stage: sets the fields of `a` that depend on a.stage.
+template <class T>
+constexpr void set_stage(prune_arguments<T>& a, std::int32_t stage) {
+    prune_method const& m = a.params.method;
+    std::int32_t const first = m.stages[0].query_block, own = m.stages[stage].query_block;
+    std::int32_t const before = m.stages[larger(stage - 1, 0)].query_block;
+    a.stage = stage;
+    a.lists_of_slab = a.slab_blocks * (first / own);
+    a.coarse = fast_divider(first);
+    a.fine = fast_divider(own);
+    a.ratio = fast_divider(first / own);
+    a.before_ratio = fast_divider(before / own);
+    a.finest_lists = a.slab_blocks * (first / m.last().query_block);
+    a.before_blocks = first / before;
+    a.chunk_log2 = ceil_log2(m.stages[stage].chunk);
+    a.pieces_log2 = stage == 0 ? -1 : ceil_log2(m.stages[stage - 1].chunk) - a.chunk_log2;
+    a.own = stage_region_of(m, 1, a.list_rows, stage);
+    a.before = stage_region_of(m, 1, a.list_rows, larger(stage - 1, 0));
+    a.summaries = summary_level_of(m, a.shape.kv_heads, a.shape.head_dim, a.params.summary.rows,
+                                   a.params.summary.max_keys, stage);
+}
+
+/// Place of list `index` (query blocks of this stage in the slab) of list head `head` and request `b`. One thread calls it,
+/// and its block waits.
 template <class T>
 WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t index, std::int32_t head, std::int32_t b) {
     prune_params<T> const& p = a.params;
     prune_method const& m = p.method;
     prune_stage const& stage = m.stages[a.stage];
-    std::int32_t const coarse = m.stages[0].query_block, ratio = coarse / stage.query_block;
     prune_place place{};
+    place.pieces_log2 = a.pieces_log2;
+    // Read first, so that these loads and those of the lengths are under way together.
+    std::int32_t const slot = a.cached ? a.cache.index()(b) : -1;
+    std::int32_t const step = a.cached ? a.cache.step[larger(slot, 0)] : 0;
     place.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, b);
-    std::int32_t const first = larger(place.request.first_position, 0);
-    std::int32_t const absolute = (first / coarse + a.first_block + index / ratio) * ratio + index % ratio;
-    place.block = absolute - first / stage.query_block;
-    place.span = span_of(place.request, stage.query_block, place.block);
+    std::int32_t const first = larger(place.request.first_position, 0), coarse = a.ratio.quotient(index);
+    std::int32_t const part = index - coarse * a.ratio.divisor;
+    std::int32_t const absolute = (a.coarse.quotient(first) + a.first_block + coarse) * a.ratio.divisor + part;
+    place.block = absolute - a.fine.quotient(first);
+    std::int32_t const begin = absolute * stage.query_block, end = place.request.first_position + place.request.queries;
+    place.span = {larger(begin, first), smaller(begin + stage.query_block, end) - 1};  // as span_of
     place.due = true;
     std::int64_t const list = static_cast<std::int64_t>(b) * a.list_heads + head;
     if (a.cached) {
-        std::int32_t const slot = a.cache.index()(b);
         place.due = slot >= 0 && place.span.first <= place.span.last &&
-                    first_stage_due(a.cache.step[slot], a.cache.intervals.steps, m.stage_count) <= a.stage;
+                    first_stage_due(step, a.cache.intervals.steps, a.stage + 1) <= a.stage;
         if (!place.due) return place;
-        place.score_row = list;
         place.list_row = place.parent_row = static_cast<std::int64_t>(slot) * a.list_heads + head;
     } else {
-        std::int64_t const per_list = static_cast<std::int64_t>(a.slab_blocks) * (coarse / m.last().query_block);
-        place.score_row = place.list_row = list * per_list + index;
-        if (a.stage > 0) {
-            std::int32_t const before = coarse / m.stages[a.stage - 1].query_block;
-            place.parent_row = list * per_list + index / ratio * before + index % ratio * before / ratio;
-        }
+        place.list_row = list * a.finest_lists + index;
+        place.parent_row = list * a.finest_lists + coarse * a.before_blocks + a.before_ratio.quotient(part);
     }
     if (place.span.last < place.span.first) return place;
 
     place.eligible = eligible_end(looking_position(p.mask.kind, place.span.last, place.request.keys),
                                   place.request.keys, m.window, p.lookahead);
     if (a.stage == 0) {
-        place.candidates = first_candidates(place.eligible, m.window.sinks, stage.chunk);
+        std::int32_t const keys = place.eligible - m.window.sinks;
+        place.candidates = keys > 0 ? (keys + stage.chunk - 1) >> a.chunk_log2 : 0;  // first_candidates
         return place;
     }
-    stage_region const region = stage_region_of(m, 1, a.list_rows, a.stage - 1);
-    place.parents = a.lists + region.lists + place.parent_row * m.stages[a.stage - 1].keep;
-    place.pieces = m.stages[a.stage - 1].chunk / stage.chunk;
+    place.parents = a.lists + a.before.lists + place.parent_row * m.stages[a.stage - 1].keep;
     // Parents ascend, so pieces at or beyond the eligible end are the last ones.
-    std::int32_t count = smaller(a.lists[region.counts + place.parent_row], m.stages[a.stage - 1].keep);
+    std::int32_t count = smaller(a.lists[a.before.counts + place.parent_row], m.stages[a.stage - 1].keep);
     while (count > 0 && place.parent(count - 1) >= place.eligible) --count;
-    if (count > 0)
-        place.candidates =
-            smaller(a.max_candidates,
-                    (count - 1) * place.pieces +
-                        smaller(place.pieces, ceil_div(place.eligible - place.parent(count - 1), stage.chunk)));
+    if (count > 0) {
+        std::int32_t const keys = place.eligible - place.parent(count - 1);
+        std::int32_t const last = smaller(1 << a.pieces_log2, (keys + stage.chunk - 1) >> a.chunk_log2);
+        place.candidates = smaller(a.max_candidates, ((count - 1) << a.pieces_log2) + last);
+    }
     return place;
 }
 

@@ -1,0 +1,47 @@
+// Minimum and maximum of packed 16-bit pairs (sm_80); where one of two is NaN, the other.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
+
+namespace winnow::ptx {
+
+/// The larger of two in each half.
+template <class T>
+WINNOW_DEVICE std::uint32_t maximum(std::uint32_t a, std::uint32_t b);
+
+template <>
+WINNOW_DEVICE std::uint32_t maximum<bf16>(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t r;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+template <>
+WINNOW_DEVICE std::uint32_t maximum<fp16>(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t r;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+/// The smaller of two in each half.
+template <class T>
+WINNOW_DEVICE std::uint32_t minimum(std::uint32_t a, std::uint32_t b);
+
+template <>
+WINNOW_DEVICE std::uint32_t minimum<bf16>(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t r;
+    asm("min.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+template <>
+WINNOW_DEVICE std::uint32_t minimum<fp16>(std::uint32_t a, std::uint32_t b) {
+    std::uint32_t r;
+    asm("min.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+}  // namespace winnow::ptx

@@ -1,0 +1,132 @@
+// The query rows of a scoring block: averaged in groups, rounded, and laid out in shared memory for probe_keys.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/policy/prune_policy.hpp"
+#include "winnow/ptx/barrier.cuh"
+#include "winnow/stage/prune_place.cuh"
+#include "winnow/stage/prune_row_set.hpp"
+#include "winnow/tile/channel_summary.cuh"
+#include "winnow/tile/probe_keys.cuh"
+#include "winnow/tile/probe_keys_sm90.cuh"
+
+namespace winnow {
+
+/// Where averaged query rows come from: what hold_query_rows needs of a launch. It lies in shared memory, since a function
+/// does not read a kernel's arguments from the constant cache.
+struct prune_query_source {
+    void const* data;         ///< first row of the request, as if it stood at position 0
+    std::int64_t row_stride;  ///< in elements
+    std::int64_t head_stride;
+    std::int32_t query_stride;  ///< rows averaged together
+    query_span span;            ///< of the query block
+    mask_kind mask;
+    std::int32_t keys;
+};
+
+template <class T>
+WINNOW_DEVICE prune_query_source query_source_of(prune_arguments<T> const& a, prune_place const& place) {
+    tensor_view<T const, 4> const& q = a.params.queries;
+    return {q.data + q.offset(place.request.outer, place.request.first_row - place.request.first_position),
+            q.stride[1],
+            q.stride[2],
+            a.params.method.stages[a.stage].query_stride,
+            place.span,
+            a.params.mask.kind,
+            place.request.keys};
+}
+
+/// Shared memory of a scoring block; the rows of queries lie behind it.
+template <int HeadDim>
+struct alignas(128) prune_score_storage {
+    prune_place place;
+    prune_query_source source;
+    std::int32_t looking[prune_rows_held(HeadDim)];  ///< position each row looks from
+    std::uint32_t best[prune_most_chunks];           ///< ordered_key of each chunk, over the walkers of the unit
+};
+
+/// Offset of the rows: panels for wgmma start at multiples of 1024 bytes.
+template <int HeadDim>
+inline constexpr std::size_t prune_rows_offset = round_up<std::size_t>(sizeof(prune_score_storage<HeadDim>), 1024);
+
+/// Puts a chunk of a row where products read it.
+template <int HeadDim, product_unit Unit>
+WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::int32_t row, std::int32_t chunk,
+                              uint4 v) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (Unit == product_unit::warpgroup) {
+        std::uint32_t const words[4] = {v.x, v.y, v.z, v.w};
+        WINNOW_UNROLL
+        for (int w = 0; w < 4; ++w)
+            *reinterpret_cast<std::uint32_t*>(queries + query_word_offset(rows, row, chunk, w)) = words[w];
+        return;
+    }
+#endif
+    *reinterpret_cast<uint4*>(queries + query_chunk_offset<HeadDim>(row, chunk)) = v;
+}
+
+/// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier
+/// before and behind. A function of its own: it is called in three places, and code that is fetched from memory costs a
+/// decode step microseconds.
+template <class T, int HeadDim, product_unit Unit>
+__device__ __noinline__ void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigned char* queries,
+                                             prune_row_set const& set, std::int32_t first_walker,
+                                             std::int32_t first_row, std::int32_t count) {
+    constexpr int chunks = HeadDim / 8, batch = 4;  // loads under way
+    prune_query_source const& from = shared.source;
+    std::int32_t const stride = from.query_stride, padded = set.padded();
+    auto const source = [&](std::int32_t local) {
+        return query_row_of(set, from.span, stride, first_walker + local / padded, first_row + local % padded);
+    };
+    auto const address = [&](prune_query_row const& row, std::int32_t column) {
+        return static_cast<T const*>(from.data) + row.first * from.row_stride + row.head * from.head_stride +
+               column * 8;
+    };
+#pragma unroll 1
+    for (std::int32_t local = threadIdx.x; local < count; local += blockDim.x)
+        shared.looking[local] = looking_position(from.mask, source(local).first, from.keys);
+    if (stride == 1) {
+#pragma unroll 1
+        for (std::int32_t i = threadIdx.x; i < count * chunks; i += batch * blockDim.x) {
+            uint4 v[batch];
+            WINNOW_UNROLL
+            for (int k = 0; k < batch; ++k) {
+                std::int32_t const at = i + k * static_cast<std::int32_t>(blockDim.x);
+                if (at < count * chunks)
+                    v[k] = *reinterpret_cast<uint4 const*>(address(source(at / chunks), at % chunks));
+            }
+            WINNOW_UNROLL
+            for (int k = 0; k < batch; ++k) {
+                std::int32_t const at = i + k * static_cast<std::int32_t>(blockDim.x);
+                if (at < count * chunks) hold_chunk<HeadDim, Unit>(queries, count, at / chunks, at % chunks, v[k]);
+            }
+        }
+    } else {
+#pragma unroll 1
+        for (std::int32_t i = threadIdx.x; i < count * chunks; i += blockDim.x) {
+            prune_query_row const row = source(i / chunks);
+            T const* at = address(row, i % chunks);
+            channel_mean<T> mean;
+#pragma unroll 1
+            for (std::int32_t q = row.first; q <= row.last; q += batch) {
+                uint4 v[batch];
+                WINNOW_UNROLL
+                for (int k = 0; k < batch; ++k, at += from.row_stride)
+                    v[k] = q + k <= row.last ? *reinterpret_cast<uint4 const*>(at) : make_uint4(0, 0, 0, 0);
+                WINNOW_UNROLL
+                for (int k = 0; k < batch; ++k) mean.add(v[k]);
+            }
+            hold_chunk<HeadDim, Unit>(queries, count, i / chunks, i % chunks, mean.value(0, row.last - row.first + 1));
+        }
+    }
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    if constexpr (Unit == product_unit::warpgroup) ptx::async_proxy_fence();
+#endif
+}
+
+}  // namespace winnow
