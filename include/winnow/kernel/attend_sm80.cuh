@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         if (work.rows.count <= 0) return;
         if (threadIdx.x == 0) {
             shared.work = work;
-            shared.walk = walk_of(a, work);
+            begin_walk(shared.walk, a, work);
         }
     }
     __syncthreads();

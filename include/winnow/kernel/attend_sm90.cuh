@@ -72,14 +72,12 @@ struct task_drawer {
     WINNOW_DEVICE void draw(hopper_task& task) {
         while (ticket < a.tiles) {
             std::int32_t const piece = a.request_tiles.quotient(ticket), batch = a.splits.quotient(piece);
-            attend_work const work =
+            task.work =
                 work_of(a.attend, ticket - piece * a.request_tiles.divisor, piece - batch * a.splits.divisor, batch);
             ticket = next_ticket();
-            if (work.rows.count <= 0) continue;
-            key_walk const walk = walk_of(a.attend, work);
-            task.work = work;
-            task.walk = walk;
-            task.steps = steps_of(a.attend.schedule, walk, work.split, hopper_tile_of({HeadDim, Rows}).keys);
+            if (task.work.rows.count <= 0) continue;
+            begin_walk(task.walk, a.attend, task.work);
+            task.steps = steps_of(a.attend.schedule, task.walk, task.work.split, hopper_tile_of({HeadDim, Rows}).keys);
             task.last = false;
             return;
         }
@@ -266,9 +264,10 @@ WINNOW_DEVICE void consume(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         }
         // The shuffle tells the compiler that the number is the same for all, and with it every descriptor.
         std::uint32_t const end = first + __shfl_sync(~0u, larger(task.steps.end - task.steps.begin, 0), 0);
+        if constexpr (!rows_type::in_registers) finish();  // head_dim 256 has no registers to put it off with
         rows.begin(task.work, t);
         rows.attend(first, end, [&] {
-            finish();
+            if constexpr (rows_type::in_registers) finish();
             rows.note_limits(task.work);
         });
         first = end;

@@ -11,10 +11,10 @@
 #include "winnow/core/cascade_layout.hpp"
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
-#include "winnow/kernel/attend_arguments.cuh"
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/cascade_rows.cuh"
 #include "winnow/stage/rotate_rows.cuh"
 

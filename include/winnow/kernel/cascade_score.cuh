@@ -10,11 +10,11 @@
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
-#include "winnow/kernel/attend_arguments.cuh"
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/stage/attend_arguments.cuh"
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
 #include "winnow/tile/swizzle.hpp"

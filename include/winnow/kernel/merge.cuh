@@ -6,9 +6,9 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/dtype.hpp"
 #include "winnow/core/merge_params.hpp"
-#include "winnow/stage/attend_arguments.cuh"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/merge.cuh"
 
 namespace winnow {

@@ -48,24 +48,27 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     return w;
 }
 
-/// The walk over the tile's keys: list of its query block, ranges of its first and last row.
+/// Describes the walk over the tile's keys: list of its query block, ranges of its first and last row. In place: `walk`
+/// lies in shared memory, and registers are short where it is made.
 template <class T>
-WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& w) {
+WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, attend_work const& w) {
     attend_params<T> const& p = a.params;
     std::int32_t const keys = w.request.keys;
     std::int32_t const first = looking_position(p.mask.kind, w.request.first_position + w.rows.first, keys);
     std::int32_t const last =
         looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
-    key_walk walk{};
     walk.keys = keys;
     walk.request = w.batch;
     walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
-    walk.origin = {w.kv_head * p.keys.stride[2], w.kv_head * p.values.stride[2]};
-    if (walk.linear) {
-        walk.base = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
-        walk.origin.key += walk.base.outer * p.keys.stride[0] + walk.base.token * p.keys.stride[1];
-        walk.origin.value += walk.base.outer * p.values.stride[0] + walk.base.token * p.values.stride[1];
-    }
+    token_location base{0, 0};
+    if (walk.linear) base = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
+    walk.base = base;
+    walk.origin.key = w.kv_head * p.keys.stride[2] + base.outer * p.keys.stride[0] + base.token * p.keys.stride[1];
+    walk.origin.value =
+        w.kv_head * p.values.stride[2] + base.outer * p.values.stride[0] + base.token * p.values.stride[1];
+    walk.list = nullptr;
+    walk.list_count = 0;
+    walk.block_shift = 0;
     if (!p.selection.empty()) {
         block_selection const& s = p.selection;
         std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
@@ -81,7 +84,6 @@ WINNOW_DEVICE key_walk walk_of(attend_arguments<T> const& a, attend_work const& 
     walk.early = ranges_of(first, keys, p.window);
     walk.late = ranges_of(last, keys, p.window);
     walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
-    return walk;
 }
 
 /// Where key `position` of the walk's request lies; `outer` < 0: nowhere.

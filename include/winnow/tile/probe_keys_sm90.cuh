@@ -29,9 +29,10 @@ WINNOW_DEVICE void score_rows_together(float (&score)[Tiles][2], probe_keys<Head
                 uint4 const &low = keys.part[t][0][step / 2], &high = keys.part[t][1][step / 2];
                 std::uint32_t const a[4] = {step % 2 ? low.z : low.x, step % 2 ? high.z : high.x,
                                             step % 2 ? low.w : low.y, step % 2 ? high.w : high.y};
-                ptx::wgmma<T, ptx::major::k>(
-                    product[t], a, row_descriptor(queries + step / 4 * panel + n * 8 * panel_row_bytes + step % 4 * 32),
-                    step != 0);
+                ptx::wgmma<T, ptx::major::k>(product[t], a,
+                                             key_tile<64, panel_channels, atom_order::panels>::key_descriptor(
+                                                 queries + step / 4 * panel + n * 8 * panel_row_bytes + step % 4 * 32),
+                                             step != 0);
             }
             ptx::wgmma_commit();
         }
