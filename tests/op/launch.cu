@@ -256,7 +256,8 @@ TEST_CASE("launch: one instance serves its own plans alone", "[gpu]") {
     CHECK(plan.schedule.rows == attend_rows::large);
     auto const expected = memory.download();
     memory.refresh();
-    CHECK(testing::gpu_launch_128_large(p, plan, {}, nullptr).ok());
+    testing::device_memory const scratch(plan.workspace_bytes);
+    CHECK(testing::gpu_launch_128_large(p, plan, {scratch.data(), scratch.size()}, nullptr).ok());
     testing::require_cuda(cudaDeviceSynchronize());
     CHECK((memory.download() == expected));
 

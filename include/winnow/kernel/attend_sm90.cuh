@@ -46,7 +46,8 @@ WINNOW_DEVICE void init_barriers(hopper_storage<T, HeadDim, Rows>& s) {
     ptx::barrier_init(&s.query_full, 1);
     ptx::barrier_init(&s.query_empty, 4 * tile.warpgroups());
     for (int i = 0; i < tile.key_stages; ++i) {
-        ptx::barrier_init(&s.key_full[i], copying::warps);
+        ptx::barrier_init(&s.key_full[i],
+                          copying::warps + 31);  // all lanes of the warp that notes steps, one of others
         ptx::barrier_init(&s.key_empty[i], 4 * tile.row_warpgroups);  // one arrival a warp that reads it
     }
     for (int i = 0; i < tile.value_stages; ++i) {
@@ -149,7 +150,7 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         ptx::copy_async_wait_all();
         ptx::async_proxy_fence();
         __syncwarp();
-        if (lane == 0) ptx::barrier_arrive(&full[slot_of(which).stage]);
+        if (lane == 0 || draws) ptx::barrier_arrive(&full[slot_of(which).stage]);
     };
     task_drawer<T, HeadDim, Rows> drawer(a);
     step_range steps{0, 0};   // of task t - 1
@@ -176,8 +177,11 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
                 if (draws)
                     note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
                               copying::by_granules ? granule_at(task.walk, step * granules + lane) : place.what);
-                if (lane == 0)
+                if (lane == 0) {
                     ptx::barrier_arrive_expect(&full[to_slot.stage], panels * mine * granule_keys * panel_row_bytes);
+                } else if (draws) {
+                    ptx::barrier_arrive(&full[to_slot.stage]);
+                }
                 __syncwarp();
                 key_maps const& maps = of_keys ? a.keys : a.values;
                 panel_boxes<layout, panels> const boxes{to + layout::row_offset(first_granule * granule_keys, 0),

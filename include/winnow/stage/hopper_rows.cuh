@@ -133,7 +133,9 @@ struct hopper_rows {
         WINNOW_UNROLL
         for (int part = 0; part < parts; ++part) ptx::pin(output[part]);
     }
+    /// One arrival for the warp, of all that its lanes have read.
     WINNOW_DEVICE static void release(std::uint64_t* barrier) {
+        __syncwarp();
         if (threadIdx.x % 32 == 0) ptx::barrier_arrive(barrier);
     }
 
