@@ -11,8 +11,9 @@ struct device_info {
     std::int32_t multiprocessors = 132;             ///< streaming multiprocessors
     std::int32_t shared_memory_per_block = 232448;  ///< bytes, opt-in maximum
     std::int64_t l2_bytes = 52428800;               ///< size of the L2 cache, in bytes
-    std::int32_t instructions = 90;  ///< newest kernels that may run: 90 (wgmma and TMA; only compute capability 9.0, and
-                                     ///< the program needs code for sm_90a) or 80; set it to 80 to force the portable ones
+    /// Newest kernels that may run: 90 (wgmma and TMA; only compute capability 9.0, and the program needs code for sm_90a)
+    /// or 80. Set it to 80 to force the portable ones.
+    std::int32_t instructions = 90;
 };
 
 }  // namespace winnow

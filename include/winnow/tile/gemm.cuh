@@ -20,7 +20,8 @@ WINNOW_DEVICE void score_tile(float (&score)[RowTiles][KeyTiles][4], std::uint32
     static_assert(KeyTiles % 2 == 0, "ldmatrix brings two key tiles at a time");
     int const lane = threadIdx.x % 32;
     std::uint32_t const query_base = ptx::opaque(queries + swizzled<HeadDim>(lane & 15, lane >> 4));
-    std::uint32_t const key_base = ptx::opaque(keys + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
+    std::uint32_t const key_base =
+        ptx::opaque(keys + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
     WINNOW_UNROLL
     for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
     for (int n = 0; n < KeyTiles; ++n) WINNOW_UNROLL
@@ -61,7 +62,8 @@ WINNOW_DEVICE void score_rows(float (&score)[RowTiles][ColumnTiles][4],
                               std::uint32_t const (&a)[RowTiles][HeadDim / 16][4], std::uint32_t columns) {
     static_assert(ColumnTiles % 2 == 0, "ldmatrix brings two column tiles at a time");
     int const lane = threadIdx.x % 32;
-    std::uint32_t const base = ptx::opaque(columns + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
+    std::uint32_t const base =
+        ptx::opaque(columns + swizzled<HeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
     WINNOW_UNROLL
     for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
     for (int n = 0; n < ColumnTiles; ++n) WINNOW_UNROLL
