@@ -108,7 +108,7 @@ WINNOW_DEVICE void copy_queries(hopper_storage<T, HeadDim, Rows>& s, hopper_argu
     __syncwarp();
 }
 
-/// Notes for the masking warps what step `index` holds; lane l has granule l. A whole warp calls.
+/// Notes for the masking warps what a step holds; lane l has granule l. A whole warp calls.
 template <int Keys>
 WINNOW_DEVICE void note_step(hopper_step<Keys>& note, key_walk const& walk, granule g) {
     constexpr int granules = Keys / granule_keys;

@@ -26,11 +26,6 @@ WINNOW_DEVICE void barrier_arrive_expect(std::uint64_t* barrier, std::uint32_t b
                  : "memory");
 }
 
-/// Arrives when this thread's copy_async_16 copies so far have landed.
-WINNOW_DEVICE void barrier_arrive_on_copies(std::uint64_t* barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
-}
-
 /// Waits until the phase of the given parity has ended; parity 1 of a fresh barrier has.
 WINNOW_DEVICE void barrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
     std::uint32_t const address = shared_address(barrier);
@@ -45,11 +40,6 @@ WINNOW_DEVICE void barrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
 /// Waits for `threads` threads (whole warps) at named barrier `id`, 1 to 15; 0 is __syncthreads.
 WINNOW_DEVICE void named_barrier_wait(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-/// Arrives at a named barrier without waiting.
-WINNOW_DEVICE void named_barrier_arrive(int id, int threads) {
-    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 /// Makes shared memory written by ordinary stores and cp.async visible to wgmma and bulk copies.

@@ -49,9 +49,4 @@ WINNOW_DEVICE void store_wait_read() { asm volatile("cp.async.bulk.wait_group.re
 /// Waits until this thread's stores are done.
 WINNOW_DEVICE void store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
-/// Fetches a tensor map into the cache that copies read it from.
-WINNOW_DEVICE void prefetch_map(CUtensorMap const& map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
 }  // namespace winnow::ptx

@@ -301,7 +301,7 @@ struct hopper_rows {
         __syncwarp();
     }
 
-    /// LSE of two rows (base 2), and whose they are.
+    /// What is left to write of two rows: LSE, base 2.
     struct row_results {
         float lse[2];
     };

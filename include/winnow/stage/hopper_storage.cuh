@@ -15,7 +15,7 @@
 
 namespace winnow {
 
-/// Kernel arguments: those of every attention kernel, and the maps of keys and values.
+/// Kernel arguments: those of every attention kernel, the tensor maps, and how tiles are numbered.
 template <class T>
 struct hopper_arguments {
     key_maps keys;
