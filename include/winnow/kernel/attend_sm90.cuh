@@ -26,32 +26,29 @@ struct hopper_bounds {
     static constexpr int threads = hopper_tile_of({HeadDim, Rows}).threads();
 };
 
-/// How the copying warpgroup divides its work: `warps` warps for the keys and as many for the values.
-template <int HeadDim, key_loader Loader>
-struct copying_warps {
-    static constexpr int panels = HeadDim / panel_channels;
-    static constexpr int warps = Loader == key_loader::boxes && panels < 2 ? 1 : 2;
-    static constexpr bool by_granules = Loader == key_loader::atoms;  ///< otherwise by panels, or rows
-};
+/// Copying warps for the keys, and as many for the values. By TMA one is enough, and the two others draw tasks, note what
+/// steps hold and bring queries; single rows are so much work that all four copy.
+WINNOW_HOST_DEVICE constexpr int copying_warps(key_loader loader) { return loader == key_loader::rows ? 2 : 1; }
 
 template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
 WINNOW_DEVICE void init_barriers(hopper_storage<T, HeadDim, Rows>& s) {
     using storage = hopper_storage<T, HeadDim, Rows>;
-    using copying = copying_warps<HeadDim, Loader>;
     constexpr hopper_tile tile = storage::tile;
+    constexpr int warps = copying_warps(Loader);
     for (int i = 0; i < storage::tasks; ++i) {
         ptx::barrier_init(&s.task_full[i], 1);
-        ptx::barrier_init(&s.task_empty[i], 4 * tile.warpgroups() + 2 * copying::warps - 1);
+        ptx::barrier_init(&s.task_empty[i], 4 * tile.warpgroups() + 3);  // all warps but the one that draws
     }
     ptx::barrier_init(&s.query_full, 1);
     ptx::barrier_init(&s.query_empty, 4 * tile.warpgroups());
     for (int i = 0; i < tile.key_stages; ++i) {
         ptx::barrier_init(&s.key_full[i],
-                          copying::warps + 31);  // all lanes of the warp that notes steps, one of others
+                          Loader == key_loader::rows ? warps + 31
+                                                     : warps + 32);   // all lanes of the warp that notes steps
         ptx::barrier_init(&s.key_empty[i], 4 * tile.row_warpgroups);  // one arrival a warp that reads it
     }
     for (int i = 0; i < tile.value_stages; ++i) {
-        ptx::barrier_init(&s.value_full[i], copying::warps);
+        ptx::barrier_init(&s.value_full[i], warps);
         ptx::barrier_init(&s.value_empty[i], 4 * tile.row_warpgroups);
     }
     ptx::barrier_init_fence();
@@ -78,7 +75,9 @@ struct task_drawer {
             ticket = next_ticket();
             if (task.work.rows.count <= 0) continue;
             begin_walk(task.walk, a.attend, task.work);
-            task.steps = steps_of(a.attend.schedule, task.walk, task.work.split, hopper_tile_of({HeadDim, Rows}).keys);
+            constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
+            task.steps = steps_of(a.attend.schedule, task.walk, task.work.split, tile.keys);
+            // A step at least for each warpgroup, if of hidden keys: see hopper_rows::start.
             task.last = false;
             return;
         }
@@ -114,25 +113,112 @@ WINNOW_DEVICE void note_step(hopper_step<Keys>& note, key_walk const& walk, gran
     constexpr int granules = Keys / granule_keys;
     int const lane = threadIdx.x % 32;
     bool const masked = !__all_sync(~0u, lane >= granules || seen_by_all(walk, g));
-    if (lane < granules) note.granule[lane] = g.first | static_cast<std::int32_t>(g.part);
-    if (lane == 0) note.masked = masked;
+    std::int32_t const packed = g.first | static_cast<std::int32_t>(g.part);
+    if (lane < granules) note.granule[lane] = packed;
+    if (masked) {
+        // What is hidden behind the window counts as its neighbour: no row sees so far.
+        std::int32_t const first = __shfl_sync(~0u, packed, 0);
+        bool const behind = lane > 0 && g.first < 0 && g.part == key_part::window;
+        bool const next = behind || (g.first >= 0 && packed == first + lane * granule_keys);
+        bool const run = __all_sync(~0u, lane >= granules || next);
+        if (lane == 0) note.mask = run ? step_mask::run : step_mask::mixed;
+    } else if (lane == 0) {
+        note.mask = step_mask::none;
+    }
     __syncwarp();
 }
 
-/// The copying warpgroup: the steps of all tasks. Its first warps bring keys, the others values; the very first also draws
-/// the tasks and notes what each step holds.
-template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
-WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
+/// Calls `work(t, task)` for all tasks, with the whole warp, and hands each back.
+template <class T, int HeadDim, attend_rows Rows, class Work>
+WINNOW_DEVICE void for_each_task(hopper_storage<T, HeadDim, Rows>& s, Work const& work) {
+    for (std::uint32_t t = 0;; ++t) {
+        typename hopper_storage<T, HeadDim, Rows>::task_ring const now{t};
+        ptx::barrier_wait(&s.task_full[now.stage()], now.parity());
+        hopper_task const& task = s.task[now.stage()];
+        if (task.last) return;
+        work(t, task);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) ptx::barrier_arrive(&s.task_empty[now.stage()]);
+    }
+}
+
+/// The warp that draws the tasks: the next one as soon as the last but one is done, and no earlier, since a block that
+/// draws ahead may sit on work that others could do.
+template <class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void draw_tasks(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
+    if (threadIdx.x % 32 != 0) return;
+    task_drawer<T, HeadDim, Rows> drawer(a);
+    for (std::uint32_t t = 0;; ++t) {
+        typename hopper_storage<T, HeadDim, Rows>::task_ring const now{t}, done{t - 2};
+        hopper_task& task = s.task[now.stage()];
+        if (t >= 2) ptx::barrier_wait(&s.task_empty[done.stage()], done.parity());
+        drawer.draw(task);
+        bool const last = task.last;
+        ptx::barrier_arrive(&s.task_full[now.stage()]);
+        if (last) return;
+    }
+}
+
+/// The warp that notes what steps hold, and brings queries where they come by TMA.
+template <class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void note_steps(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
     using storage = hopper_storage<T, HeadDim, Rows>;
-    using copying = copying_warps<HeadDim, Loader>;
-    constexpr hopper_tile tile = storage::tile;
+    constexpr int granules = storage::tile.keys / granule_keys;
+    std::uint32_t index = 0;  // of the step, over all tasks
+    for_each_task(s, [&](std::uint32_t t, hopper_task const& task) {
+        if (a.boxes_in) copy_queries(s, a, task.work, t);
+        for (std::int32_t step = task.steps.begin; step < task.steps.end; ++step, ++index) {
+            granule const g = granule_at(task.walk, step * granules + static_cast<int>(threadIdx.x % 32));
+            typename storage::key_ring const at{index};
+            ptx::barrier_wait(&s.key_empty[at.stage()], at.free_parity());
+            note_step(s.step[typename storage::step_ring{index}.stage()], task.walk, g);
+            ptx::barrier_arrive(&s.key_full[at.stage()]);
+        }
+    });
+}
+
+/// A warp that brings keys or values by TMA; `tiles` is where their first stage lies.
+template <class Ring, key_loader Loader, class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void copy_boxes(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a, key_maps const& maps,
+                              T const* tiles, std::uint64_t* full, std::uint64_t* empty) {
+    constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
     using layout = key_tile<tile.keys, HeadDim, order_of(Loader)>;
-    constexpr int granules = tile.keys / granule_keys;
+    constexpr int granules = tile.keys / granule_keys, bytes = tile.keys * HeadDim * static_cast<int>(sizeof(T));
+    int const lane = threadIdx.x % 32;
+    std::uint32_t const first_stage = ptx::shared_address(tiles);
+    std::uint32_t index = 0;  // of the step, over all tasks
+    for_each_task(s, [&](std::uint32_t, hopper_task const& task) {
+        for (std::int32_t step = task.steps.begin; step < task.steps.end; ++step, ++index) {
+            // Where a step lies is looked up before its slot is waited for.
+            granule_place const place = place_of(a.attend, task.walk, step * granules + lane);
+            Ring const at{index};
+            ptx::barrier_wait(&empty[at.stage()], at.free_parity());
+            if (lane == 0) ptx::barrier_arrive_expect(&full[at.stage()], bytes);
+            __syncwarp();
+            panel_boxes<layout, HeadDim / panel_channels> const panels{first_stage + at.stage() * bytes, maps,
+                                                                       &full[at.stage()]};
+            if constexpr (Loader == key_loader::atoms) {
+                copy_granules<granules>(atom_boxes<layout>{panels.tile, maps, panels.full}, panels, place,
+                                        task.work.kv_head);
+            } else {
+                copy_granules<granules>(panels, panels, place, task.work.kv_head);
+            }
+        }
+    });
+}
+
+/// The copying warpgroup where rows are copied one by one: two warps bring keys, two values; the first also draws the tasks
+/// and notes what each step holds, the last brings queries.
+template <class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void copy_rows(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
+    using storage = hopper_storage<T, HeadDim, Rows>;
+    constexpr hopper_tile tile = storage::tile;
+    constexpr int warps = copying_warps(key_loader::rows), granules = tile.keys / granule_keys;
+    using layout = key_tile<tile.keys, HeadDim, order_of(key_loader::rows)>;
     int const warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
-    if (warp >= 2 * copying::warps) return;
-    bool const draws = warp == 0, of_keys = warp < copying::warps;
-    int const part = warp % copying::warps;
-    bool const brings_queries = a.boxes_in && warp == 2 * copying::warps - 1;
+    bool const draws = warp == 0, of_keys = warp < warps;
+    int const part = warp % warps;
+    bool const brings_queries = a.boxes_in && warp == 2 * warps - 1;
     std::uint32_t const tiles = ptx::shared_address(of_keys ? s.key[0] : s.value[0]);
     std::uint64_t* const full = of_keys ? s.key_full : s.value_full;
     std::uint64_t* const empty = of_keys ? s.key_empty : s.value_empty;
@@ -163,53 +249,25 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         std::int32_t step = steps.begin;
         bool loaded = !brings_queries;  // the queries of task t
         do {
-            slot const to_slot = slot_of(index);
-            std::uint32_t const to = tiles + to_slot.stage * static_cast<std::uint32_t>(tile.keys * HeadDim * 2);
-            // Where a step lies is looked up before its slot is waited for.
-            if (step >= steps.end) {
-            } else if constexpr (Loader != key_loader::rows) {
-                // Warps divide panels, or atoms the granules.
-                constexpr int mine = copying::by_granules ? granules / copying::warps : granules;
-                constexpr int panels = copying::by_granules ? copying::panels : copying::panels / copying::warps;
-                int const first_granule = copying::by_granules ? part * mine : 0;
-                granule_place const place = place_of(a.attend, task.walk, step * granules + first_granule + lane);
-                ptx::barrier_wait(&empty[to_slot.stage], to_slot.free_parity);
-                if (draws)
-                    note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
-                              copying::by_granules ? granule_at(task.walk, step * granules + lane) : place.what);
-                if (lane == 0) {
-                    ptx::barrier_arrive_expect(&full[to_slot.stage], panels * mine * granule_keys * panel_row_bytes);
-                } else if (draws) {
-                    ptx::barrier_arrive(&full[to_slot.stage]);
-                }
-                __syncwarp();
-                key_maps const& maps = of_keys ? a.keys : a.values;
-                panel_boxes<layout, panels> const boxes{to + layout::row_offset(first_granule * granule_keys, 0),
-                                                        copying::by_granules ? 0 : part * panels, maps,
-                                                        &full[to_slot.stage]};
-                if constexpr (Loader == key_loader::atoms) {
-                    copy_granules<mine>(atom_boxes<layout>{boxes.tile, maps, boxes.full}, boxes, place,
-                                        task.work.kv_head);
-                } else {
-                    copy_granules<mine>(boxes, boxes, place, task.work.kv_head);
-                }
-                ++index;
-            } else {
-                constexpr int rows = tile.keys / copying::warps;
+            if (step < steps.end) {
+                constexpr int rows = tile.keys / warps;
                 attend_params<T> const& p = a.attend.params;
                 key_row_source<T> const source{
                     (of_keys ? p.keys.data : p.values.data) +
                         task.work.kv_head * (of_keys ? p.keys.stride[2] : p.values.stride[2]),
                     of_keys ? p.keys.stride[0] : p.values.stride[0], of_keys ? p.keys.stride[1] : p.values.stride[1],
                     static_cast<std::uint32_t>(p.keys.extent[0])};
-                key_row_places<rows> places;
+                key_row_places<rows> places;  // looked up before the slot is waited for
                 places.find(a.attend, task.walk, step * tile.keys + part * rows);
-                ptx::barrier_wait(&empty[to_slot.stage], to_slot.free_parity);
+                slot const to = slot_of(index);
+                ptx::barrier_wait(&empty[to.stage], to.free_parity);
                 if (step > steps.begin) announce(index - 1);
                 if (draws)
                     note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
                               granule_at(task.walk, step * granules + lane));
-                places.template copy<layout, HeadDim>(to, part * rows, source);
+                places.template copy<layout, HeadDim>(
+                    tiles + to.stage * static_cast<std::uint32_t>(tile.keys * HeadDim * sizeof(T)), part * rows,
+                    source);
                 ++index;
             }
             if (draws && step == drawing_step) {
@@ -226,12 +284,33 @@ WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
                 loaded = true;
             }
         } while (++step < steps.end || !loaded);
-        if (Loader == key_loader::rows && steps.begin < steps.end) announce(index - 1);
+        if (steps.begin < steps.end) announce(index - 1);
         __syncwarp();
         if (!draws && lane == 0 && t > 0) ptx::barrier_arrive(&s.task_empty[before.stage()]);
         ptx::barrier_wait(&s.task_full[now.stage()], now.parity());
         if (s.task[now.stage()].last) return;
         steps = s.task[now.stage()].steps;
+    }
+}
+
+/// The copying warpgroup: all steps of all tasks.
+template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
+WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
+    using storage = hopper_storage<T, HeadDim, Rows>;
+    if constexpr (Loader == key_loader::rows) {
+        copy_rows(s, a);
+    } else {
+        switch (__shfl_sync(~0u, threadIdx.x / 32, 0)) {
+        case 0:
+            return copy_boxes<typename storage::key_ring, Loader>(s, a, a.keys, s.key[0], s.key_full, s.key_empty);
+        case 1:
+            return copy_boxes<typename storage::value_ring, Loader>(s, a, a.values, s.value[0], s.value_full,
+                                                                    s.value_empty);
+        case 2:
+            return draw_tasks(s, a);
+        case 3:
+            return note_steps(s, a);
+        }
     }
 }
 

@@ -45,9 +45,8 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
         if (!s) return s;
     }
     if constexpr (Loader != key_loader::rows) {
-        constexpr std::int32_t warps = copying_warps<Problem.head_dim, Loader>::warps;
-        if (auto s = make_key_maps<Loader>(a.keys, arguments.params.keys, tile.keys, warps); !s) return s;
-        if (auto s = make_key_maps<Loader>(a.values, arguments.params.values, tile.keys, warps); !s) return s;
+        if (auto s = make_key_maps<Loader>(a.keys, arguments.params.keys, tile.keys); !s) return s;
+        if (auto s = make_key_maps<Loader>(a.values, arguments.params.values, tile.keys); !s) return s;
     }
     if (auto s = cuda_status(cudaMemsetAsync(a.next_tile, 0, sizeof(*a.next_tile), stream), "cudaMemsetAsync"); !s)
         return s;

@@ -87,18 +87,15 @@ status make_row_map(CUtensorMap& map, tensor_view<T, 4> const& view, std::int32_
                                                  {panel_channels, heads, rows / heads, 1});
 }
 
-/// All boxes that a kernel copies whose steps have `step_keys` keys and whose copying warps are `warps`.
+/// All boxes that a kernel copies whose steps have `step_keys` keys.
 template <key_loader Loader, class T>
-status make_key_maps(key_maps& maps, tensor_view<T const, 4> const& view, std::int32_t step_keys, std::int32_t warps) {
+status make_key_maps(key_maps& maps, tensor_view<T const, 4> const& view, std::int32_t step_keys) {
     maps.heads_per_outer = 0;
     if (auto s = make_key_map(maps.row, view, 1); !s) return s;
     auto const make = [&](CUtensorMap& map, std::int32_t tokens) {
         return Loader == key_loader::atoms ? make_atom_map(map, view, tokens) : make_key_map(map, view, tokens);
     };
-    if constexpr (Loader == key_loader::atoms) {
-        maps.heads_per_outer = static_cast<std::int32_t>(heads_per_outer(view));
-        step_keys /= warps;
-    }
+    if constexpr (Loader == key_loader::atoms) maps.heads_per_outer = static_cast<std::int32_t>(heads_per_outer(view));
     for (int i = 0; i < run_sizes; ++i)
         if (auto s = make(maps.run[i], granule_keys << i); !s) return s;
     return make(maps.step, step_keys);

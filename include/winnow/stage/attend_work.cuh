@@ -130,6 +130,28 @@ WINNOW_HOST_DEVICE constexpr row_limits limits_of(std::int32_t looking, std::int
     return {{r.sink_end, r.list_end, r.window_end}, r.window_begin};
 }
 
+/// The first key of a part that a row may see.
+WINNOW_HOST_DEVICE constexpr std::int32_t first_seen(row_limits const& row, std::int32_t part, std::int32_t sinks) {
+    if (part == static_cast<std::int32_t>(key_part::window)) return row.window_begin;
+    return part == static_cast<std::int32_t>(key_part::list) ? sinks : 0;
+}
+
+/// Hides the scores of keys that a row may not see where all lie side by side in one part. `granule`: the first, packed.
+template <int KeyTiles>
+WINNOW_DEVICE void mask_run(float (&score)[KeyTiles][4], std::int32_t granule, row_limits const& first,
+                            row_limits const& second, std::int32_t sinks) {
+    std::int32_t const part = granule & 7, key = (granule & ~7) + 2 * (threadIdx.x % 4);
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        row_limits const& row = h == 0 ? first : second;
+        std::int32_t const begin = first_seen(row, part, sinks) - key, end = row.end[part] - key;
+        WINNOW_UNROLL
+        for (int n = 0; n < KeyTiles; ++n) WINNOW_UNROLL
+        for (int e = 0; e < 2; ++e)
+            if (8 * n + e < begin || 8 * n + e >= end) score[n][2 * h + e] = minus_infinity;
+    }
+}
+
 /// Hides the scores of keys that a row may not see. Only steps with a boundary in them come here. `granule`: the packed
 /// granules of the score's key tiles; `first`, `second`: limits of this lane's two rows. They lie in shared memory and are
 /// read for every granule anew, since registers are short here (ptxas spills if they are held).
@@ -144,8 +166,7 @@ WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], std::int32_t const* 
         for (int h = 0; h < 2; ++h) {
             row_limits const& row = h == 0 ? first : second;
             std::int32_t const end = row.end[part];
-            std::int32_t begin = part == static_cast<std::int32_t>(key_part::list) ? sinks : 0;
-            if (part == static_cast<std::int32_t>(key_part::window)) begin = row.window_begin;
+            std::int32_t const begin = first_seen(row, part, sinks);
             WINNOW_UNROLL
             for (int e = 0; e < 2; ++e)  // hidden granules lie below every limit
                 if (key + e < begin || key + e >= end) score[n][2 * h + e] = minus_infinity;

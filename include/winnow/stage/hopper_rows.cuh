@@ -170,10 +170,14 @@ struct hopper_rows {
             for (int n = 0; n < score_tiles; ++n) WINNOW_UNROLL
             for (int e = 0; e < 4; ++e) score[n][e] = soft_capped(score[n][e], p.scale, p.soft_cap, inverse_cap);
         }
-        if (step.masked) {
+        if (step.mask != step_mask::none) {
             place const me;
             row_limits const* const limits = s.limits[0] + me.thread / 32 * 16 + me.lane / 4;
-            mask_scores(score, step.granule, limits[0], limits[8], p.window.sinks);
+            if (step.mask == step_mask::run) {
+                mask_run(score, step.granule[0], limits[0], limits[8], p.window.sinks);
+            } else {
+                mask_scores(score, step.granule, limits[0], limits[8], p.window.sinks);
+            }
         }
         float step_sum[2];
         softmax_scores(state, score, c, step_sum, rescale);

@@ -47,11 +47,18 @@ struct hopper_task {
     bool last;  ///< there is no tile, and none will follow
 };
 
+/// How a step is masked.
+enum class step_mask : std::int32_t {
+    none,  ///< every row sees every key
+    run,   ///< one part's neighbours: a row sees those between two limits
+    mixed  ///< granule by granule
+};
+
 /// What the masking warps need to know of a step.
 template <int Keys>
 struct hopper_step {
     std::int32_t granule[Keys / granule_keys];  ///< first key | part, as in key_step
-    std::int32_t masked;
+    step_mask mask;
 };
 
 /// Where rows wait on their way out; nothing where the queries' place serves (head_dim 256, whose tiles fill the memory).

@@ -20,8 +20,8 @@ namespace winnow {
 /// Runs of 1, 2, 4 and 8 granules have a box of their own.
 inline constexpr int run_sizes = 4;
 
-/// Maps of one tensor [outer, token, kv_head, channel] by box: one head, and as many tokens as a step (or a copying warp's
-/// half of it), a run of granules, or one. Maps of atoms see axes [channel, row of 8, panel, eight, head], all outer
+/// Maps of one tensor [outer, token, kv_head, channel] by box: one head, and as many tokens as a step, a run of granules,
+/// or one. Maps of atoms see axes [channel, row of 8, panel, eight, head], all outer
 /// entries' heads one behind the other: heads_per_outer apart.
 struct key_maps {
     CUtensorMap step;
@@ -57,42 +57,31 @@ WINNOW_DEVICE granule_place place_of(attend_arguments<T> const& a, key_walk cons
     return g;
 }
 
-/// Largest run, as log2 of its granules, that starts at this lane's granule: neighbours in memory that are seen whole.
-/// Runs start at multiples of their size. -1: this lane's granule belongs to a run of an earlier lane.
-template <int Granules>
-WINNOW_DEVICE int run_of(granule_place const& g, bool whole) {
+/// Largest run, as log2 of its granules, that starts at this lane's granule. `follows`: bit l is set where lane l's granule
+/// is whole and lies behind lane l - 1's whole one. Runs start at multiples of their size. -1: this lane's granule belongs
+/// to a run of an earlier lane.
+WINNOW_DEVICE int run_of(std::uint32_t follows) {
     int const lane = threadIdx.x % 32;
-    bool head = true, joined = whole && lane < Granules;  // head of a run; the run at this level is unbroken
     int log = 0;
     WINNOW_UNROLL
     for (int level = 1; level < run_sizes; ++level) {
-        int const half = 1 << (level - 1);
-        // The upper half must be a run itself and follow this one.
-        bool const other = __shfl_down_sync(~0u, joined, half);
-        std::int32_t const outer = __shfl_down_sync(~0u, g.where.outer, half);
-        std::int32_t const token = __shfl_down_sync(~0u, g.where.token, half);
-        bool const starts = lane % (2 * half) == 0;
-        bool const grows =
-            starts && joined && other && outer == g.where.outer && token == g.where.token + half * granule_keys;
-        bool const taken = __shfl_up_sync(~0u, grows, half) && lane % (2 * half) == half;
-        if (taken) head = false;
-        if (grows) log = level;
-        joined = grows;
+        int const size = 1 << level, first = lane & -size;
+        std::uint32_t const others = ((2u << (size - 2)) - 1) << 1 << first;  // all of the run but its first
+        if ((follows & others) == others) log = lane == first ? level : -1;
     }
-    return head ? log : -1;
+    return log;
 }
 
-/// Copies `Panels` panels from `first_panel` on, a panel at a time.
+/// Copies all channels, `Panels` panels, a panel at a time.
 template <class Tile, int Panels>
 struct panel_boxes {
-    std::uint32_t tile;  ///< shared address of the warp's first row
-    int first_panel;
+    std::uint32_t tile;  ///< shared address
     key_maps const& maps;
     std::uint64_t* full;
 
     WINNOW_DEVICE void copy(CUtensorMap const& map, int row, token_location from, std::int32_t head) const {
 #pragma unroll 1
-        for (int p = first_panel; p < first_panel + Panels; ++p)
+        for (int p = 0; p < Panels; ++p)
             ptx::copy_box(tile + Tile::row_offset(row, p), map, p * panel_channels, from.token, head, from.outer, full);
     }
 };
@@ -116,13 +105,16 @@ template <int Granules, class Boxes, class RowBoxes>
 WINNOW_DEVICE void copy_granules(Boxes const& to, RowBoxes const& rows, granule_place const& g, std::int32_t kv_head) {
     int const lane = threadIdx.x % 32;
     bool const whole = g.seen_begin == 0 && g.seen_end == granule_keys;
-    std::int32_t const outer = __shfl_sync(~0u, g.where.outer, 0), token = __shfl_sync(~0u, g.where.token, 0);
-    bool const follows = whole && g.where.outer == outer && g.where.token == token + lane * granule_keys;
-    if (__all_sync(~0u, follows || lane >= Granules)) {
+    std::int32_t const outer = __shfl_up_sync(~0u, g.where.outer, 1), token = __shfl_up_sync(~0u, g.where.token, 1);
+    bool const behind = g.where.outer == outer && g.where.token == token + granule_keys;
+    std::uint32_t const wholes = __ballot_sync(~0u, whole);
+    std::uint32_t const follows = __ballot_sync(~0u, behind) & wholes & wholes << 1;
+    constexpr std::uint32_t all = (2u << (Granules - 1)) - 1;  // bits of the granules
+    if ((follows & all) == (all & ~1u)) {
         if (lane == 0) to.copy(to.maps.step, 0, g.where, kv_head);
         return;
     }
-    int const run = run_of<Granules>(g, whole);
+    int const run = run_of(follows & all);
     if (lane >= Granules || run < 0) return;
     bool const hidden = g.seen_begin >= g.seen_end;
     if (whole || hidden) {
