@@ -11,10 +11,12 @@
 #include "winnow/kernel/cascade_gather.cuh"
 #include "winnow/kernel/cascade_insert.cuh"
 #include "winnow/kernel/cascade_score.cuh"
+#include "winnow/kernel/cascade_score_sm90.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/cascade.hpp"
 #include "winnow/op/launch_kernel.cuh"
 #include "winnow/op/merge.cuh"
+#include "winnow/op/tensor_map.cuh"
 
 namespace winnow {
 
@@ -46,6 +48,36 @@ status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const
     return launch_kernel(cascade_score_token<T>, score, cascade_token_threads, 0, stream, a);
 }
 
+/// Scores of lined-up keys by the Hopper kernel.
+template <int HeadDim, class T>
+status launch_hopper_scores(cascade_attend_arguments<T> const& a, cascade_attend_plan const& plan, workspace scratch,
+                            cudaStream_t stream) {
+    constexpr cascade_hopper_tile tile = cascade_hopper_tile_of(HeadDim);
+    bool present = false;  // the plan may come from another part of the program, which was compiled differently
+    if (auto s = query_hopper_code(present); !s) return s;
+    if (!present) return fail(errc::unsupported, "device.instructions", "90 needs a program with code for sm_90a", 90);
+    batch_shape const& shape = a.shape;
+    std::int32_t const pitch = cascade_offset_pitch(shape.max_queries);
+    std::int32_t const tiles = ceil_div(shape.max_keys, tile.keys());
+    cascade_hopper_arguments<T> h{{},
+                                  {},
+                                  a,
+                                  region<float>(scratch, plan.offsets),
+                                  pitch,
+                                  tiles,
+                                  tiles * shape.heads * shape.batch,
+                                  region<std::int32_t>(scratch, plan.next_item)};
+    T const* const keys = a.linear_keys;
+    if (auto s = make_key_map(h.keys, lined_up(keys, shape), tile.keys()); !s) return s;
+    if (auto s = make_row_map(h.queries, a.q, 1, tile.queries); !s) return s;
+    dim3 const offsets(static_cast<unsigned>(ceil_div(pitch, cascade_offset_threads)),
+                       static_cast<unsigned>(shape.heads), static_cast<unsigned>(shape.batch));
+    if (auto s = launch_kernel(cascade_offsets<T>, offsets, cascade_offset_threads, 0, stream, h); !s) return s;
+    dim3 const score(static_cast<unsigned>(smaller(h.items, plan.attend.device.multiprocessors)));
+    return launch_kernel(cascade_score_sm90<T, HeadDim>, score, tile.threads(),
+                         sizeof(cascade_hopper_storage<T, HeadDim>), stream, h);
+}
+
 /// Any other step: keys are lined up, attended to, and scored.
 template <int HeadDim, class T>
 status launch_lined_up(cascade_attend_arguments<T> const& a, cascade_attend_plan const& plan, workspace scratch,
@@ -62,6 +94,7 @@ status launch_lined_up(cascade_attend_arguments<T> const& a, cascade_attend_plan
     workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
     if (auto s = launch<HeadDim>(attention, plan.attend, rest, stream); !s) return s;
     if (!p.takes_scores()) return {};
+    if (plan.score_path == attend_path::sm90) return launch_hopper_scores<HeadDim>(a, plan, scratch, stream);
     constexpr cascade_score_tile tile = cascade_score_tile_of(HeadDim);
     dim3 const score(static_cast<unsigned>(ceil_div(shape.max_keys, tile.keys())),
                      static_cast<unsigned>(shape.heads / a.heads_per_block), static_cast<unsigned>(shape.batch));
