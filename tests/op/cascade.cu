@@ -115,6 +115,17 @@ TEST_CASE("cascade: decode over rows as they lie, small", "[gpu][small]") {
                .rotation = halves,
                .stored = cascade_keys::with_rotated},
               {{1, 1, 1}, {20, 20, 20}, {1, 1, 1}, {1, 1, 1}, {3, 3, 3}, {1, 1, 1}});
+    // More heads in a group than columns of a product.
+    for (cascade_reduction const reduction : {cascade_reduction::mean, cascade_reduction::median})
+        run<bf16>({.layout = uneven(3, {29, 11}),
+                   .heads = 22,
+                   .kv_heads = 2,
+                   .head_dim = 128,
+                   .max_tokens = 50,
+                   .rotation = halves,
+                   .scorer = {all_queries{}, 0.9, reduction},
+                   .stored = cascade_keys::with_rotated},
+                  {{50}, {1}, {1}});
 }
 
 TEST_CASE("cascade: a first chunk of any size, many tokens at a time, an estimate", "[gpu]") {

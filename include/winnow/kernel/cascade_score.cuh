@@ -157,28 +157,4 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
     }
 }
 
-/// Reduces the sums of the heads that share tokens, and adds them to faded scores of slots, or gives the scores of the
-/// chunk's tokens. One thread per key.
-template <class T>
-__global__ void __launch_bounds__(cascade_reduce_threads)
-    cascade_reduce(cascade_attend_arguments<T> const __grid_constant__ a) {
-    std::int32_t const key = blockIdx.x * cascade_reduce_threads + threadIdx.x, b = blockIdx.z;
-    cascade_chunk const chunk = a.chunk(b);
-    std::int32_t const keys = a.lengths[b], cached = keys - chunk.tokens;
-    if (key >= keys || chunk.tokens == 0) return;
-    cascade_cache<T> const& cache = a.params.cache;
-    std::int32_t const token_head = blockIdx.y, heads = a.shape.heads / cache.token_heads();
-    float const* const sums = a.sums + (std::int64_t{b} * a.shape.heads + token_head * heads) * a.shape.max_keys + key;
-    auto const of = [&](std::int32_t head) { return sums[std::int64_t{head} * a.shape.max_keys]; };
-    float score = reduce_heads(a.params.scorer.reduction, heads, of);
-    if (key >= cached) {
-        a.params.scores(chunk.outer, chunk.first_row + key - cached, token_head) = score;
-        return;
-    }
-    std::int32_t const row = entry_at(cache.layout, *cache.counters(chunk.sequence), key).row;
-    if (row < cache.layout.sinks) return;
-    float* const old = cache.scores(chunk.sequence, token_head) + row - cache.layout.sinks;
-    *old = fmaf(*old, exp2f(static_cast<float>(a.log2_beta * chunk.tokens)), score);
-}
-
 }  // namespace winnow

@@ -13,6 +13,7 @@
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/ptx/barrier.cuh"
 #include "winnow/ptx/bulk_copy.cuh"
+#include "winnow/ptx/grid_dependency.cuh"
 #include "winnow/ptx/matrix_move.cuh"
 #include "winnow/ptx/registers.cuh"
 #include "winnow/ptx/wgmma.cuh"
@@ -73,6 +74,8 @@ struct cascade_hopper_storage {
 template <class T>
 __global__ void __launch_bounds__(cascade_offset_threads)
     cascade_offsets(cascade_hopper_arguments<T> const __grid_constant__ h) {
+    ptx::let_later_grid_start();
+    ptx::wait_for_earlier_grids();
     cascade_attend_arguments<T> const& a = h.attend;
     std::int32_t const query = blockIdx.x * cascade_offset_threads + threadIdx.x, head = blockIdx.y, b = blockIdx.z;
     if (query >= h.pitch) return;
@@ -312,6 +315,8 @@ __global__ void __launch_bounds__(cascade_hopper_bounds<HeadDim>::threads, 1)
         ptx::barrier_init_fence();
     }
     __syncthreads();
+    ptx::let_later_grid_start();
+    ptx::wait_for_earlier_grids();
     if (__shfl_sync(~0u, threadIdx.x / 128, 0) == 0) {
         ptx::release_registers<tile.producer_registers>();
         if (threadIdx.x == 0) copy_items(shared, h);

@@ -62,6 +62,7 @@ struct cascade_insert_plan {
     std::size_t move_count = 0;       ///< offset of their numbers
     std::size_t counters = 0;         ///< offset of the counters after the chunk
     std::size_t staged = 0;           ///< offset of the rows that move inside the cache
+    std::int32_t instructions = 80;   ///< device_info::instructions; 90: kernels overlap
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
@@ -242,8 +243,9 @@ constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p,
 
 /// Layout of valid params. Reads extents only.
 template <class T>
-constexpr cascade_insert_plan cascade_plan_of(cascade_insert_params<T> const& p, device_info const&) {
+constexpr cascade_insert_plan cascade_plan_of(cascade_insert_params<T> const& p, device_info const& device) {
     cascade_insert_plan result;
+    result.instructions = device.instructions;
     std::int64_t const tokens = p.max_tokens();
     std::int64_t const moves = max_cascade_moves(p.cache.layout, p.max_tokens());
     if (detail::too_large(p.batch(), p.cache.kv_heads, larger(tokens, moves),

@@ -21,7 +21,9 @@ inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block hold
 inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
 
 inline constexpr int cascade_token_threads = 256;
-inline constexpr int cascade_token_keys = 4;  ///< that a thread holds while it goes through the heads
+inline constexpr int cascade_token_blocks = 2;      ///< per multiprocessor that registers must allow
+inline constexpr int cascade_token_warp_keys = 16;  ///< rows of a product
+inline constexpr int cascade_token_keys = cascade_token_threads / 32 * cascade_token_warp_keys;  ///< of a block
 
 /// Threads of a block that decides: all there can be for long chunks, since there are only as many blocks as sets of
 /// tokens; few where a decode step waits at their barriers.
