@@ -10,6 +10,7 @@
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/ptx/convert.cuh"
 #include "winnow/stage/attend_arguments.cuh"
+#include "winnow/tile/exp2.cuh"
 
 namespace winnow {
 
@@ -49,8 +50,9 @@ WINNOW_DEVICE void hide_queries(float (&score)[RowTiles][ColumnTiles][4], std::i
     }
 }
 
-/// Adds the probabilities of a block of columns to the sums of this thread's keys; `offset` of the first column.
-template <int RowTiles, int ColumnTiles>
+/// Adds the probabilities of a block of columns to the sums of this thread's keys; `offset` of the first column. Of every
+/// `Every` tiles of columns the last one takes 2^x by polynomial; none if 0.
+template <int Every, int RowTiles, int ColumnTiles>
 WINNOW_DEVICE void add_probabilities(float (&sum)[RowTiles][2], float const (&score)[RowTiles][ColumnTiles][4],
                                      float const* offset, float c) {
     int const lane = threadIdx.x % 32;
@@ -59,9 +61,15 @@ WINNOW_DEVICE void add_probabilities(float (&sum)[RowTiles][2], float const (&sc
         float2 const o = *reinterpret_cast<float2 const*>(offset + 8 * n + 2 * (lane % 4));
         WINNOW_UNROLL
         for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
-        for (int h = 0; h < 2; ++h)
-            sum[i][h] +=
-                ptx::exp2_fast(fmaf(score[i][n][2 * h], c, o.x)) + ptx::exp2_fast(fmaf(score[i][n][2 * h + 1], c, o.y));
+        for (int h = 0; h < 2; ++h) {
+            float const x = fmaf(score[i][n][2 * h], c, o.x), y = fmaf(score[i][n][2 * h + 1], c, o.y);
+            if (Every > 0 && n % larger(Every, 1) == Every - 1) {
+                exp2_parts const first = exp2_polynomial(x), second = exp2_polynomial(y);
+                sum[i][h] = fmaf(first.value, first.scale, fmaf(second.value, second.scale, sum[i][h]));
+            } else {
+                sum[i][h] += ptx::exp2_fast(x) + ptx::exp2_fast(y);
+            }
+        }
     }
 }
 

@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
             score_rows<T, HeadDim, tile.row_tiles, column_tiles>(score, keys,
                                                                  tiles + (buffer * tile.queries + column) * row_bytes);
             if (masked) hide_queries(score, seen_from - column, {0, tile.columns});
-            add_probabilities(sum, score, shared.offset[buffer] + column, c);
+            add_probabilities<0>(sum, score, shared.offset[buffer] + column, c);
         }
         if (next.head == now.head) continue;
         float* const to = a.sums + (std::int64_t{b} * a.shape.heads + now.head) * a.shape.max_keys;

@@ -237,7 +237,8 @@ struct cascade_score_rows {
             hide_queries(score[Product],
                          item.first_token + first_row(rows) + static_cast<int>(threadIdx.x) % 32 / 4 - query,
                          {item.first_counted - query, item.tokens - query});
-        add_probabilities(sum[rows], score[Product], s.offset[at.stage()] + part * tile.columns(), c);
+        add_probabilities<tile.polynomial_every>(sum[rows], score[Product],
+                                                 s.offset[at.stage()] + part * tile.columns(), c);
         ptx::pin(sum[rows]);  // done before the next wait, not behind it
     }
 

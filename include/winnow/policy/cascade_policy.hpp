@@ -68,6 +68,7 @@ struct cascade_hopper_tile {
     std::int32_t column_parts;        ///< of the queries of a step; row_tiles * column_parts = 2
     std::int32_t queries;             ///< of a step
     std::int32_t stages;              ///< steps in flight
+    std::int32_t polynomial_every;    ///< of so many tiles of 8 columns one takes 2^x by polynomial; 0: none does
     std::int32_t producer_registers;  ///< registers a thread of the copying warpgroup
     std::int32_t consumer_registers;  ///< registers a thread of the others
 
@@ -80,9 +81,10 @@ struct cascade_hopper_tile {
 
 /// Tile for a head dimension. Keys of two products and both products take 192 registers at head_dim 128; at 256 the keys
 /// of one alone take 64, so it has but one. 256 keys a block need 16 bytes of queries a clock from the L2 cache.
+/// At head_dim 128 products and 2^x would take equally long, at 64 2^x is the longer: polynomials take over a share of it.
 WINNOW_HOST_DEVICE constexpr cascade_hopper_tile cascade_hopper_tile_of(std::int32_t head_dim) {
-    cascade_hopper_tile t{2, 1, 128, 4, 40, 232};
-    if (head_dim == 256) t.row_tiles = 1, t.column_parts = 2, t.stages = 2;
+    cascade_hopper_tile t{2, 1, 128, 4, 4, 40, 232};
+    if (head_dim == 256) t.row_tiles = 1, t.column_parts = 2, t.stages = 2, t.polynomial_every = 0;
     return t;
 }
 
