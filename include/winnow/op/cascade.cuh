@@ -24,11 +24,13 @@ namespace winnow {
 namespace detail {
 
 /// How kernels that follow an operator's first may start: on Hopper before the one in front of them has ended, if the code
-/// that runs is Hopper's. The first waits for what the caller has launched.
-inline status order_of_followers(std::int32_t instructions, launch_order& order) {
+/// that runs is Hopper's. The first waits for what the caller has launched. A template, so that including the header
+/// instantiates no kernel.
+template <class Tag = void>
+[[gnu::visibility("hidden")]] status order_of_followers(std::int32_t instructions, launch_order& order) {
     bool overlap = instructions >= 90;  // the plan may come from another part of the program
     if (overlap)
-        if (auto s = query_hopper_code(overlap); !s) return s;
+        if (auto s = query_hopper_code<Tag>(overlap); !s) return s;
     order = overlap ? launch_order::overlapping : launch_order::after_earlier;
     return {};
 }
