@@ -115,6 +115,17 @@ TEST_CASE("cascade: decode over rows as they lie, small", "[gpu][small]") {
                .rotation = halves,
                .stored = cascade_keys::with_rotated},
               {{1, 1, 1}, {20, 20, 20}, {1, 1, 1}, {1, 1, 1}, {3, 3, 3}, {1, 1, 1}});
+    // More heads in a group than columns of a product.
+    for (cascade_reduction const reduction : {cascade_reduction::mean, cascade_reduction::median})
+        run<bf16>({.layout = uneven(3, {29, 11}),
+                   .heads = 22,
+                   .kv_heads = 2,
+                   .head_dim = 128,
+                   .max_tokens = 50,
+                   .rotation = halves,
+                   .scorer = {all_queries{}, 0.9, reduction},
+                   .stored = cascade_keys::with_rotated},
+                  {{50}, {1}, {1}});
 }
 
 TEST_CASE("cascade: a first chunk of any size, many tokens at a time, an estimate", "[gpu]") {
@@ -128,6 +139,34 @@ TEST_CASE("cascade: a first chunk of any size, many tokens at a time, an estimat
               {{400}, {300}, {99}});
     run<fp16>({.layout = sliding_window(4, 60), .max_tokens = 100, .scored = false, .rotation = halves},
               {{100}, {30}, {1}, {1}});
+}
+
+TEST_CASE("cascade: long chunks are scored by either kernel", "[gpu]") {
+    auto portable = testing::current_device();
+    portable.instructions = 80;
+    for (auto const& device : {testing::current_device(), portable}) {
+        // More tiles of keys and heads than there are multiprocessors, so that blocks of the Hopper kernel take several.
+        both<bf16> many({.layout = even_cascade(4, 1500, 2),
+                         .heads = 32,
+                         .kv_heads = 8,
+                         .head_dim = 128,
+                         .max_tokens = 700,
+                         .rotation = halves,
+                         .scorer = {all_queries{}, 0.999}});
+        for (std::int32_t const tokens : {700, 700, 131}) many.step({tokens}, device);
+        // Rows behind a request are another's, or hold NaN; chunks end in the middle of a step.
+        both<fp16> ragged({.layout = uneven(3, {100, 60}),
+                           .heads = 6,
+                           .kv_heads = 2,
+                           .head_dim = 256,
+                           .batch = 3,
+                           .max_tokens = 300,
+                           .ragged = true,
+                           .lse = false,
+                           .scorer = {last_queries<130>{}, 0.99}});
+        for (lengths const& tokens : {lengths{300, 1, 128}, lengths{0, 65, 129}, lengths{257, 66, 0}})
+            ragged.step(tokens, device);
+    }
 }
 
 TEST_CASE("cascade: ragged batches, padding, and sequences in any order", "[gpu]") {

@@ -204,6 +204,34 @@ TEST_CASE("plans of cascade operators", "[op]") {
     step.ragged = true;
     testing::cascade_input<bf16> packed(step);
     CHECK(plan(packed.attend(packed.memory().base()), device).segments == 0);
+    // Chunks of more than 64 tokens are scored by wgmma where it is, if TMA can address the queries; the others need no
+    // offsets.
+    testing::cascade_shape chunk{.heads = 4, .max_tokens = 65, .rotation = {}};
+    testing::cascade_input<bf16> longer(chunk);
+    auto scored = longer.attend(longer.memory().base());
+    device_info portable;
+    portable.instructions = 80;
+    CHECK(plan(scored, device).score_path == attend_path::sm90);
+    CHECK(plan(scored, portable).score_path == attend_path::sm80);
+    CHECK_FALSE(plan(scored, device).same_layout(plan(scored, portable)));
+    auto const with = plan(scored, device);
+    CHECK(with.next_item - with.offsets == round_up<std::size_t>(4 * (128 + 128) * 4, workspace_alignment));
+    scored.queries.stride[0] = -scored.queries.stride[0];
+    scored.queries.extent[0] = scored.keys.extent[0] = scored.values.extent[0] = 2;  // reads extents alone
+    CHECK(cascade_plan_of(scored, device).score_path == attend_path::sm80);
+    scored.rotation = {.theta = 1e4f};  // rotated queries are packed
+    CHECK(cascade_plan_of(scored, device).score_path == attend_path::sm90);
+    chunk.max_tokens = 64;
+    testing::cascade_input<bf16> shorter(chunk);
+    CHECK(plan(shorter.attend(shorter.memory().base()), device).score_path == attend_path::sm80);
+    CHECK(cascade_score_path_of(device, 128, 65, 256, std::int64_t{1} << 30) == attend_path::sm80);  // too many items
+    CHECK(cascade_offset_pitch(128) == 256);
+    CHECK(cascade_offset_pitch(129) == 384);
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        cascade_hopper_tile const tile = cascade_hopper_tile_of(head_dim);
+        CHECK(tile.row_tiles * tile.column_parts == 2);
+        CHECK(tile.queries == cascade_hopper_tile_of(128).queries);  // offsets are laid out for all
+    }
     // Moves of a sequence and head at most: five tokens, into three sub-caches of four slots.
     CHECK(max_cascade_moves(p.cache.layout, 5) == 2 + 3 * 4);
     CHECK(insertion.workspace_bytes - insertion.staged == 2 * 2 * 14 * 2 * 64 * 2);

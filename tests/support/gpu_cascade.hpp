@@ -59,9 +59,9 @@ public:
     }
 
     // Attention of one step on both sides; the device's results stay.
-    void attend() {
+    void attend(device_info const& how = current_device()) {
         upload();
-        run_on_device(in.attend(device_.data()));
+        run_on_device(in.attend(device_.data()), how);
         std::vector<char> after = download();
         reference::cascade_result exact, rounded;
         std::vector<char> before(in.memory().base(), in.memory().base() + in.memory().size());
@@ -117,9 +117,9 @@ public:
         }
         CHECK(same(after));
     }
-    void step(lengths const& tokens) {
+    void step(lengths const& tokens, device_info const& how = current_device()) {
         in.draw_step(tokens);
-        attend();
+        attend(how);
         insert();
     }
 

@@ -12,11 +12,16 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/kernel/cascade_arguments.hpp"
+#include "winnow/kernel/cascade_columns.cuh"
+#include "winnow/kernel/cascade_reduce.cuh"
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/ptx/grid_dependency.cuh"
+#include "winnow/ptx/mma_sync.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/cascade_rows.cuh"
 #include "winnow/stage/rotate_rows.cuh"
+#include "winnow/tile/probe_keys.cuh"
 
 namespace winnow {
 
@@ -82,54 +87,62 @@ __global__ void __launch_bounds__(cascade_gather_threads)
                p.values.stride[2], cache.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
 }
 
-/// Attention that each key gets from one token. Block (group of rows, KV head, segment of a request); as many lanes as a
-/// row has vectors share a key, and each holds a few keys while it goes through the heads.
-template <class T>
-__global__ void __launch_bounds__(cascade_token_threads)
+/// Attention that each key gets from one token, by tensor cores: a warp has 16 keys as rows of its products, eight heads
+/// of their group as columns. A product sums over channels, whose order is free (tile/probe_keys.cuh), so keys and queries
+/// go from memory to registers by 16 bytes. Block (group of rows, KV head, segment of a request).
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(cascade_token_threads, cascade_token_blocks)
     cascade_score_token(cascade_attend_arguments<T> const __grid_constant__ a) {
+    ptx::let_later_grid_start();
+    ptx::wait_for_earlier_grids();
     std::int32_t const part = blockIdx.z, kv_head = blockIdx.y, b = part / a.segments, index = part - b * a.segments;
-    std::int32_t const vectors = a.shape.head_dim / vector_channels, shift = 31 - __clz(vectors);
-    std::int32_t const lane = threadIdx.x & (vectors - 1), slot = threadIdx.x >> shift;
-    std::int32_t const together = cascade_token_threads >> shift;  // keys of a pass
-    std::int32_t const rows = a.segment_lengths[part];
-    std::int32_t const first = blockIdx.x * together * cascade_token_keys;
+    std::int32_t const rows = a.segment_lengths[part], lane = threadIdx.x % 32;
+    std::int32_t const first = blockIdx.x * cascade_token_keys + threadIdx.x / 32 * cascade_token_warp_keys;
     if (first >= rows) return;
     cascade_attend_params<T> const& p = a.params;
+    T const* const keys = p.cache.rotated(0, kv_head) + std::int64_t{a.segment_rows[part]} * HeadDim;
+    uint4 key[2][HeadDim / 32];
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        std::int32_t const row = first + lane / 4 + 8 * h;
+        load_key<T, HeadDim>(key[h], row < rows ? keys + std::int64_t{row} * HeadDim : nullptr);
+    }
     cascade_chunk const chunk = a.chunk(b);
     cascade_counters const& counters = *p.cache.counters(chunk.sequence);
     std::int32_t const place =
-        index == a.segments - 1 ? a.lengths[b] - 1 : segment_at(p.cache.layout, counters, index).first;
-    std::int64_t const channels = a.shape.head_dim;
-    T const* const keys = p.cache.rotated(0, kv_head) + std::int64_t{a.segment_rows[part]} * channels;
-    uint4 key[cascade_token_keys];
-    WINNOW_UNROLL
-    for (int k = 0; k < cascade_token_keys; ++k) {
-        std::int32_t const row = smaller(first + k * together + slot, rows - 1);  // whole warps shuffle
-        key[k] = *reinterpret_cast<uint4 const*>(keys + row * channels + lane * vector_channels);
-    }
+        first + (index == a.segments - 1 ? a.lengths[b] - 1 : segment_at(p.cache.layout, counters, index).first);
     float const c = p.scale * log2_e;
-    for (std::int32_t g = 0; g < a.shape.group(); ++g) {
-        std::int32_t const head = kv_head * a.shape.group() + g;
-        uint4 const query = *reinterpret_cast<uint4 const*>(
-            a.turned_queries + (std::int64_t{part} * a.shape.heads + head) * channels + lane * vector_channels);
-        float const lse = a.lse.values(chunk.outer, chunk.first_row, head);
-        float const base2 = a.lse.base == lse_base::natural ? lse * log2_e : lse;
-        float* const to = a.sums + (std::int64_t{b} * a.shape.heads + head) * a.shape.max_keys + place;
+    for (std::int32_t begin = 0; begin < a.shape.group(); begin += 8) {
+        std::int32_t const head = kv_head * a.shape.group() + begin, heads = smaller(a.shape.group() - begin, 8);
+        uint4 query[HeadDim / 32];
+        load_key<T, HeadDim>(query,
+                             lane / 4 < heads
+                                 ? a.turned_queries + (std::int64_t{part} * a.shape.heads + head + lane / 4) * HeadDim
+                                 : nullptr);
+        float product[4] = {};
         WINNOW_UNROLL
-        for (int k = 0; k < cascade_token_keys; ++k) {
-            float sum = 0.0f;
-            std::uint32_t const x[] = {key[k].x, key[k].y, key[k].z, key[k].w};
-            std::uint32_t const y[] = {query.x, query.y, query.z, query.w};
+        for (int j = 0; j < HeadDim / 32; ++j) {
+            std::uint32_t const one[4] = {key[0][j].x, key[1][j].x, key[0][j].y, key[1][j].y};
+            std::uint32_t const two[4] = {key[0][j].z, key[1][j].z, key[0][j].w, key[1][j].w};
+            ptx::multiply_add<T>(product, one, query[j].x, query[j].y);
+            ptx::multiply_add<T>(product, two, query[j].z, query[j].w);
+        }
+        WINNOW_UNROLL
+        for (int e = 0; e < 2; ++e) {
+            std::int32_t const column = 2 * (lane % 4) + e;
+            if (column >= heads) continue;
+            float const offset = query_offset(a, chunk, head + column, 0);
+            float* const to =
+                a.sums + (std::int64_t{b} * a.shape.heads + head + column) * a.shape.max_keys + place + lane / 4;
             WINNOW_UNROLL
-            for (int i = 0; i < 4; ++i) {
-                float2 const u = ptx::unpack<T>(x[i]), v = ptx::unpack<T>(y[i]);
-                sum = fmaf(u.x, v.x, fmaf(u.y, v.y, sum));
-            }
-            for (std::int32_t o = vectors / 2; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);
-            std::int32_t const row = first + k * together + slot;
-            if (lane == 0 && row < rows) to[row] = ptx::exp2_fast(fmaf(sum, c, -base2));
+            for (int h = 0; h < 2; ++h)
+                if (first + lane / 4 + 8 * h < rows) to[8 * h] = ptx::exp2_fast(fmaf(product[2 * h + e], c, offset));
         }
     }
+    if (p.cache.heads != cascade_heads::per_kv_head) return;
+    // All heads that share these tokens are here: no kernel of its own for their scores.
+    __syncwarp();
+    if (lane < cascade_token_warp_keys && first + lane < rows) reduce_key(a, chunk, b, kv_head, place + lane);
 }
 
 }  // namespace winnow

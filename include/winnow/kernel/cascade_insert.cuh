@@ -12,6 +12,7 @@
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/kernel/cascade_turn.cuh"
 #include "winnow/policy/cascade_policy.hpp"
+#include "winnow/ptx/grid_dependency.cuh"
 #include "winnow/stage/cascade_rows.cuh"
 #include "winnow/tile/block_sum.cuh"
 
@@ -51,6 +52,7 @@ __global__ void __launch_bounds__(static_cast<int>(Threads))
     cascade_decide(cascade_insert_arguments<T> const __grid_constant__ a) {
     constexpr int threads = static_cast<int>(Threads);
     __shared__ cascade_decide_storage<threads> shared;
+    ptx::let_later_grid_start();
     std::int32_t const thread = threadIdx.x, token_head = blockIdx.x, b = blockIdx.y;
     cascade_cache<T> const& cache = a.params.cache;
     cascade_layout const& layout = cache.layout;
@@ -141,6 +143,8 @@ template <class T, cascade_pass Pass>
 __global__ void __launch_bounds__(cascade_move_threads)
     cascade_move_rows(cascade_insert_arguments<T> const __grid_constant__ a) {
     constexpr int rows_of_block = Pass == cascade_pass::at_once ? cascade_moves_at_once : cascade_move_rows_of_block;
+    ptx::let_later_grid_start();
+    ptx::wait_for_earlier_grids();
     std::int32_t const thread = threadIdx.x, first = blockIdx.x * rows_of_block, kv_head = blockIdx.y, b = blockIdx.z;
     cascade_cache<T> const& cache = a.params.cache;
     cascade_chunk const chunk = a.chunk(b);

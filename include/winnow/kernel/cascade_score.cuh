@@ -11,9 +11,9 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/kernel/cascade_arguments.hpp"
+#include "winnow/kernel/cascade_columns.cuh"
 #include "winnow/policy/cascade_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
-#include "winnow/ptx/convert.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
@@ -76,49 +76,12 @@ WINNOW_DEVICE void fetch_tile(std::uint32_t tile, T const* rows, std::int64_t st
         ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), row < count ? from : rows, row < count);
 }
 
-/// Offsets of the exponents of a step's queries: -lse, and the weight of their age.
+/// Offsets of the exponents of a step's queries.
 template <int Queries, class T>
-WINNOW_DEVICE void query_offsets(float (&offset)[Queries], cascade_attend_arguments<T> const& a,
-                                 cascade_score_work const& w, cascade_score_step step) {
+WINNOW_DEVICE void step_offsets(float (&offset)[Queries], cascade_attend_arguments<T> const& a,
+                                cascade_score_work const& w, cascade_score_step step) {
     int const t = threadIdx.x;
-    if (t >= Queries) return;
-    std::int32_t const query = step.query + t;
-    float value = minus_infinity;
-    if (query < w.chunk.tokens) {
-        float const lse = a.lse.values(w.chunk.outer, w.chunk.first_row + query, step.head);
-        float const base2 = a.lse.base == lse_base::natural ? lse * log2_e : lse;
-        // Ages times log2(beta) in double: for a beta next to 1 the product is what counts.
-        auto const age = static_cast<float>(a.log2_beta * (w.chunk.tokens - 1 - query));
-        if (lse != minus_infinity) value = age - base2;
-    }
-    offset[t] = value;
-}
-
-/// Hides queries before `first_seen` (+ the distance of the key from this lane's first), counted from the first column.
-template <int RowTiles, int ColumnTiles>
-WINNOW_DEVICE void hide_queries(float (&score)[RowTiles][ColumnTiles][4], std::int32_t first_seen) {
-    int const lane = threadIdx.x % 32;
-    WINNOW_UNROLL
-    for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
-    for (int n = 0; n < ColumnTiles; ++n) WINNOW_UNROLL
-    for (int e = 0; e < 4; ++e)
-        if (8 * n + 2 * (lane % 4) + e % 2 < first_seen + 16 * i + 8 * (e / 2)) score[i][n][e] = minus_infinity;
-}
-
-/// Adds the probabilities of a block of columns to the sums of this thread's keys; `offset` of the first column.
-template <int RowTiles, int ColumnTiles>
-WINNOW_DEVICE void add_probabilities(float (&sum)[RowTiles][2], float const (&score)[RowTiles][ColumnTiles][4],
-                                     float const* offset, float c) {
-    int const lane = threadIdx.x % 32;
-    WINNOW_UNROLL
-    for (int n = 0; n < ColumnTiles; ++n) {
-        float2 const o = *reinterpret_cast<float2 const*>(offset + 8 * n + 2 * (lane % 4));
-        WINNOW_UNROLL
-        for (int i = 0; i < RowTiles; ++i) WINNOW_UNROLL
-        for (int h = 0; h < 2; ++h)
-            sum[i][h] +=
-                ptx::exp2_fast(fmaf(score[i][n][2 * h], c, o.x)) + ptx::exp2_fast(fmaf(score[i][n][2 * h + 1], c, o.y));
-    }
+    if (t < Queries) offset[t] = query_offset(a, w.chunk, step.head, step.query + t);
 }
 
 template <class T, int HeadDim>
@@ -158,7 +121,7 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
         fetch_tile<tile.queries, HeadDim, tile.threads()>(tiles + buffer * tile.queries * row_bytes, rows,
                                                           a.q.stride[1], w.chunk.tokens - step.query);
         ptx::copy_async_commit();
-        query_offsets(shared.offset[buffer], a, w, step);
+        step_offsets(shared.offset[buffer], a, w, step);
     };
     float sum[tile.row_tiles][2] = {};
     cascade_score_step now{w.first_head, w.first_query}, next = now;
@@ -178,8 +141,8 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
             float score[tile.row_tiles][column_tiles][4];
             score_rows<T, HeadDim, tile.row_tiles, column_tiles>(score, keys,
                                                                  tiles + (buffer * tile.queries + column) * row_bytes);
-            if (masked) hide_queries(score, seen_from - column);
-            add_probabilities(sum, score, shared.offset[buffer] + column, c);
+            if (masked) hide_queries(score, seen_from - column, {0, tile.columns});
+            add_probabilities<0>(sum, score, shared.offset[buffer] + column, c);
         }
         if (next.head == now.head) continue;
         float* const to = a.sums + (std::int64_t{b} * a.shape.heads + now.head) * a.shape.max_keys;
@@ -192,30 +155,6 @@ __global__ void __launch_bounds__(cascade_score_bounds<HeadDim>::threads, cascad
             sum[i][h] = 0.0f;
         }
     }
-}
-
-/// Reduces the sums of the heads that share tokens, and adds them to faded scores of slots, or gives the scores of the
-/// chunk's tokens. One thread per key.
-template <class T>
-__global__ void __launch_bounds__(cascade_reduce_threads)
-    cascade_reduce(cascade_attend_arguments<T> const __grid_constant__ a) {
-    std::int32_t const key = blockIdx.x * cascade_reduce_threads + threadIdx.x, b = blockIdx.z;
-    cascade_chunk const chunk = a.chunk(b);
-    std::int32_t const keys = a.lengths[b], cached = keys - chunk.tokens;
-    if (key >= keys || chunk.tokens == 0) return;
-    cascade_cache<T> const& cache = a.params.cache;
-    std::int32_t const token_head = blockIdx.y, heads = a.shape.heads / cache.token_heads();
-    float const* const sums = a.sums + (std::int64_t{b} * a.shape.heads + token_head * heads) * a.shape.max_keys + key;
-    auto const of = [&](std::int32_t head) { return sums[std::int64_t{head} * a.shape.max_keys]; };
-    float score = reduce_heads(a.params.scorer.reduction, heads, of);
-    if (key >= cached) {
-        a.params.scores(chunk.outer, chunk.first_row + key - cached, token_head) = score;
-        return;
-    }
-    std::int32_t const row = entry_at(cache.layout, *cache.counters(chunk.sequence), key).row;
-    if (row < cache.layout.sinks) return;
-    float* const old = cache.scores(chunk.sequence, token_head) + row - cache.layout.sinks;
-    *old = fmaf(*old, exp2f(static_cast<float>(a.log2_beta * chunk.tokens)), score);
 }
 
 }  // namespace winnow

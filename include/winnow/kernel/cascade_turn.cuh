@@ -8,6 +8,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/kernel/cascade_arguments.hpp"
 #include "winnow/policy/cascade_policy.hpp"
+#include "winnow/ptx/grid_dependency.cuh"
 #include "winnow/stage/cascade_rows.cuh"
 #include "winnow/stage/rotate_rows.cuh"
 
@@ -43,6 +44,8 @@ template <class T>
 __global__ void __launch_bounds__(cascade_move_threads)
     cascade_turn_rows(cascade_insert_arguments<T> const __grid_constant__ a) {
     __shared__ cascade_turns turns;
+    ptx::let_later_grid_start();
+    ptx::wait_for_earlier_grids();
     cascade_chunk const chunk = a.chunk(blockIdx.z);
     if (chunk.tokens == 0) return;
     cascade_lists const lists = a.lists(blockIdx.z, a.params.cache.token_head_of(blockIdx.y));

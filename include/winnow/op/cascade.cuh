@@ -10,15 +10,38 @@
 #include "winnow/kernel/cascade_decode.cuh"
 #include "winnow/kernel/cascade_gather.cuh"
 #include "winnow/kernel/cascade_insert.cuh"
+#include "winnow/kernel/cascade_reduce.cuh"
 #include "winnow/kernel/cascade_score.cuh"
+#include "winnow/kernel/cascade_score_sm90.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/cascade.hpp"
 #include "winnow/op/launch_kernel.cuh"
 #include "winnow/op/merge.cuh"
+#include "winnow/op/tensor_map.cuh"
 
 namespace winnow {
 
 namespace detail {
+
+/// How kernels that follow an operator's first may start: on Hopper before the one in front of them has ended, if the code
+/// that runs is Hopper's. The first waits for what the caller has launched. A template, so that including the header
+/// instantiates no kernel.
+template <class Tag = void>
+[[gnu::visibility("hidden")]] status order_of_followers(std::int32_t instructions, launch_order& order) {
+    bool overlap = instructions >= 90;  // the plan may come from another part of the program
+    if (overlap)
+        if (auto s = query_hopper_code<Tag>(overlap); !s) return s;
+    order = overlap ? launch_order::overlapping : launch_order::after_earlier;
+    return {};
+}
+
+/// Scores of tokens from the sums of heads.
+template <class T>
+status launch_reduce(cascade_attend_arguments<T> const& a, launch_order order, cudaStream_t stream) {
+    dim3 const reduce(static_cast<unsigned>(ceil_div(a.shape.max_keys, cascade_reduce_threads)),
+                      static_cast<unsigned>(a.params.cache.token_heads()), static_cast<unsigned>(a.shape.batch));
+    return launch_kernel(cascade_reduce<T>, reduce, cascade_reduce_threads, 0, stream, a, order);
+}
 
 /// A decode step over rows as they lie; `a` is complete but for what concerns segments.
 template <int HeadDim, class T>
@@ -40,10 +63,41 @@ status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const
     auto const merge = merge_part(p, part, plan.segments, a.lse);
     if (auto s = launch(merge, merge_plan{}, {}, stream); !s) return s;
     if (!p.takes_scores()) return {};
-    std::int32_t const together = cascade_token_threads / (HeadDim / vector_channels) * cascade_token_keys;
-    dim3 const score(static_cast<unsigned>(ceil_div(max_segment_rows(p.cache.layout), together)),
+    launch_order order{};
+    if (auto s = order_of_followers(plan.attend.device.instructions, order); !s) return s;
+    dim3 const score(static_cast<unsigned>(ceil_div(max_segment_rows(p.cache.layout), cascade_token_keys)),
                      static_cast<unsigned>(a.shape.kv_heads), batch * segments);
-    return launch_kernel(cascade_score_token<T>, score, cascade_token_threads, 0, stream, a);
+    auto const done = launch_kernel(cascade_score_token<T, HeadDim>, score, cascade_token_threads, 0, stream, a, order);
+    return done && p.cache.heads != cascade_heads::per_kv_head ? launch_reduce(a, order, stream) : done;
+}
+
+/// Scores of lined-up keys by the Hopper kernel.
+template <int HeadDim, class T>
+status launch_hopper_scores(cascade_attend_arguments<T> const& a, cascade_attend_plan const& plan, workspace scratch,
+                            launch_order order, cudaStream_t stream) {
+    constexpr cascade_hopper_tile tile = cascade_hopper_tile_of(HeadDim);
+    if (order != launch_order::overlapping)
+        return fail(errc::unsupported, "device.instructions", "90 needs a program with code for sm_90a", 90);
+    batch_shape const& shape = a.shape;
+    std::int32_t const pitch = cascade_offset_pitch(shape.max_queries);
+    std::int32_t const tiles = ceil_div(shape.max_keys, tile.keys());
+    cascade_hopper_arguments<T> h{{},
+                                  {},
+                                  a,
+                                  region<float>(scratch, plan.offsets),
+                                  pitch,
+                                  tiles,
+                                  tiles * shape.heads * shape.batch,
+                                  region<std::int32_t>(scratch, plan.next_item)};
+    T const* const keys = a.linear_keys;
+    if (auto s = make_key_map(h.keys, lined_up(keys, shape), tile.keys()); !s) return s;
+    if (auto s = make_row_map(h.queries, a.q, 1, tile.queries); !s) return s;
+    dim3 const offsets(static_cast<unsigned>(ceil_div(pitch, cascade_offset_threads)),
+                       static_cast<unsigned>(shape.heads), static_cast<unsigned>(shape.batch));
+    if (auto s = launch_kernel(cascade_offsets<T>, offsets, cascade_offset_threads, 0, stream, h, order); !s) return s;
+    dim3 const score(static_cast<unsigned>(smaller(h.items, plan.attend.device.multiprocessors)));
+    return launch_kernel(cascade_score_sm90<T, HeadDim>, score, tile.threads(),
+                         sizeof(cascade_hopper_storage<T, HeadDim>), stream, h, order);
 }
 
 /// Any other step: keys are lined up, attended to, and scored.
@@ -62,11 +116,19 @@ status launch_lined_up(cascade_attend_arguments<T> const& a, cascade_attend_plan
     workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
     if (auto s = launch<HeadDim>(attention, plan.attend, rest, stream); !s) return s;
     if (!p.takes_scores()) return {};
-    constexpr cascade_score_tile tile = cascade_score_tile_of(HeadDim);
-    dim3 const score(static_cast<unsigned>(ceil_div(shape.max_keys, tile.keys())),
-                     static_cast<unsigned>(shape.heads / a.heads_per_block), static_cast<unsigned>(shape.batch));
-    return launch_kernel(cascade_score<T, HeadDim>, score, tile.threads(), sizeof(cascade_score_storage<T, HeadDim>),
-                         stream, a);
+    launch_order order{};
+    if (auto s = order_of_followers(plan.attend.device.instructions, order); !s) return s;
+    if (plan.score_path == attend_path::sm90) {
+        if (auto s = launch_hopper_scores<HeadDim>(a, plan, scratch, order, stream); !s) return s;
+    } else {
+        constexpr cascade_score_tile tile = cascade_score_tile_of(HeadDim);
+        dim3 const score(static_cast<unsigned>(ceil_div(shape.max_keys, tile.keys())),
+                         static_cast<unsigned>(shape.heads / a.heads_per_block), static_cast<unsigned>(shape.batch));
+        auto const scored = launch_kernel(cascade_score<T, HeadDim>, score, tile.threads(),
+                                          sizeof(cascade_score_storage<T, HeadDim>), stream, a);
+        if (!scored) return scored;
+    }
+    return launch_reduce(a, order, stream);
 }
 
 }  // namespace detail
@@ -114,12 +176,8 @@ status launch(cascade_attend_params<T> const& p, cascade_attend_plan const& plan
     a.heads = fast_divider(shape.heads);
     a.heads_per_block = cascade_score_heads(shape.max_queries, shape.group());
 
-    auto const done = plan.segments > 0 ? detail::launch_segments<HeadDim>(a, plan, scratch, stream)
-                                        : detail::launch_lined_up<HeadDim>(a, plan, scratch, stream);
-    if (!done || !p.takes_scores()) return done;
-    dim3 const reduce(static_cast<unsigned>(ceil_div(shape.max_keys, cascade_reduce_threads)),
-                      static_cast<unsigned>(p.cache.token_heads()), static_cast<unsigned>(shape.batch));
-    return launch_kernel(cascade_reduce<T>, reduce, cascade_reduce_threads, 0, stream, a);
+    return plan.segments > 0 ? detail::launch_segments<HeadDim>(a, plan, scratch, stream)
+                             : detail::launch_lined_up<HeadDim>(a, plan, scratch, stream);
 }
 
 /// Runs a plan with any of the default instances: head_dim in supported_head_dims.
@@ -160,10 +218,14 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
         few ? cascade_decide<T, cascade_decide_threads::few> : cascade_decide<T, cascade_decide_threads::many>;
     auto const threads = static_cast<int>(cascade_decide_threads_of(p.max_tokens()));
     if (auto s = launch_kernel(kernel, decide, threads, 0, stream, a); !s) return s;
+    launch_order order{};
+    if (auto s = detail::order_of_followers(plan.instructions, order); !s) return s;
     bool const at_once = moves <= cascade_moves_at_once;
     dim3 const move(at_once ? 1 : static_cast<unsigned>(ceil_div(moves, cascade_move_rows_of_block)),
                     static_cast<unsigned>(p.cache.kv_heads), batch);
-    auto const pass = [&](auto kernel) { return launch_kernel(kernel, move, cascade_move_threads, 0, stream, a); };
+    auto const pass = [&](auto kernel) {
+        return launch_kernel(kernel, move, cascade_move_threads, 0, stream, a, order);
+    };
     if (!at_once)
         if (auto s = pass(cascade_move_rows<T, cascade_pass::stage>); !s) return s;
     auto const placed =
@@ -171,7 +233,7 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
     if (!placed || at_once || !p.cache.has_rotated()) return placed;
     std::int32_t const rows = cascade_gather_rows_of(a.rotary.rotation.pairs(p.cache.head_dim));
     dim3 const turn(static_cast<unsigned>(ceil_div(moves, rows)), move.y, batch);
-    return launch_kernel(cascade_turn_rows<T>, turn, cascade_move_threads, 0, stream, a);
+    return launch_kernel(cascade_turn_rows<T>, turn, cascade_move_threads, 0, stream, a, order);
 }
 
 /// Chunk after chunk on one stream with the kernels of one head dimension: attend, score where tokens fight, insert.

@@ -30,6 +30,9 @@ struct cascade_attend_plan {
     std::size_t lengths = 0;          ///< offset of the keys per request
     std::size_t lse = 0;              ///< offset of the log-sum-exp that scoring reads, where the caller wants none
     std::size_t sums = 0;             ///< offset of the attention that each key gets, per head
+    attend_path score_path{};         ///< kernel that scores lined-up keys
+    std::size_t offsets = 0;          ///< offset of its queries' offsets on Hopper
+    std::size_t next_item = 0;        ///< and of the counter that its blocks draw tiles from
     std::size_t scratch = 0;          ///< offset of what attention needs
     std::int32_t segments = 0;        ///< > 0: a decode step reads keys as they lie, in so many runs of rows
     std::size_t segment_rows = 0;     ///< offset of where each run begins
@@ -43,6 +46,7 @@ struct cascade_attend_plan {
     [[nodiscard]] constexpr bool same_layout(cascade_attend_plan const& o) const {
         return segments == o.segments && workspace_bytes == o.workspace_bytes && keys == o.keys && values == o.values &&
                queries == o.queries && lengths == o.lengths && lse == o.lse && sums == o.sums && scratch == o.scratch &&
+               score_path == o.score_path && offsets == o.offsets && next_item == o.next_item &&
                attend.same_layout(o.attend);
     }
 };
@@ -58,6 +62,7 @@ struct cascade_insert_plan {
     std::size_t move_count = 0;       ///< offset of their numbers
     std::size_t counters = 0;         ///< offset of the counters after the chunk
     std::size_t staged = 0;           ///< offset of the rows that move inside the cache
+    std::int32_t instructions = 80;   ///< device_info::instructions; 90: kernels overlap
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
@@ -93,6 +98,12 @@ constexpr bool too_large(std::int64_t a, std::int64_t b, std::int64_t c, std::in
     constexpr std::int64_t most = std::int64_t{1} << 58;
     std::int64_t const one = larger<std::int64_t>(c, 1) * bytes, two = larger<std::int64_t>(b, 1);
     return two > most / one || larger<std::int64_t>(a, 1) > most / (one * two);
+}
+
+/// True if TMA can address the queries: rotated ones are packed.
+template <class T>
+constexpr bool bulk_queries(cascade_attend_params<T> const& p) {
+    return !p.rotation.empty() || bulk_addressable(p.queries);
 }
 
 }  // namespace detail
@@ -213,6 +224,14 @@ constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p,
     result.lengths = layout.take(batch, sizeof(std::int32_t));
     result.lse = layout.take(p.takes_scores() && p.lse.empty() ? query_rows * heads : 0, sizeof(float));
     result.sums = layout.take(p.takes_scores() ? batch * heads * max_keys : 0, sizeof(float));
+    if (segments == 0 && p.takes_scores() && detail::bulk_queries(p))
+        result.score_path = cascade_score_path_of(device, shape.head_dim, shape.max_queries, shape.max_keys,
+                                                  std::int64_t{shape.batch} * shape.heads);
+    if (result.score_path == attend_path::sm90) {
+        auto const pitch = static_cast<std::size_t>(cascade_offset_pitch(shape.max_queries));
+        result.offsets = layout.take(batch * heads * pitch, sizeof(float));
+        result.next_item = layout.take(1, sizeof(std::int32_t));
+    }
     result.segment_rows = layout.take(parts, sizeof(std::int32_t));
     result.segment_lengths = layout.take(parts, sizeof(std::int32_t));
     result.part_output = layout.take(parts * heads * channels, sizeof(T));
@@ -224,8 +243,9 @@ constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p,
 
 /// Layout of valid params. Reads extents only.
 template <class T>
-constexpr cascade_insert_plan cascade_plan_of(cascade_insert_params<T> const& p, device_info const&) {
+constexpr cascade_insert_plan cascade_plan_of(cascade_insert_params<T> const& p, device_info const& device) {
     cascade_insert_plan result;
+    result.instructions = device.instructions;
     std::int64_t const tokens = p.max_tokens();
     std::int64_t const moves = max_cascade_moves(p.cache.layout, p.max_tokens());
     if (detail::too_large(p.batch(), p.cache.kv_heads, larger(tokens, moves),

@@ -4,7 +4,9 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/device_info.hpp"
 #include "winnow/core/math.hpp"
+#include "winnow/policy/attend_tile.hpp"
 
 namespace winnow {
 
@@ -19,7 +21,9 @@ inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block hold
 inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
 
 inline constexpr int cascade_token_threads = 256;
-inline constexpr int cascade_token_keys = 4;  ///< that a thread holds while it goes through the heads
+inline constexpr int cascade_token_blocks = 2;      ///< per multiprocessor that registers must allow
+inline constexpr int cascade_token_warp_keys = 16;  ///< rows of a product
+inline constexpr int cascade_token_keys = cascade_token_threads / 32 * cascade_token_warp_keys;  ///< of a block
 
 /// Threads of a block that decides: all there can be for long chunks, since there are only as many blocks as sets of
 /// tokens; few where a decode step waits at their barriers.
@@ -56,10 +60,62 @@ WINNOW_HOST_DEVICE constexpr cascade_score_tile cascade_score_tile_of(std::int32
     return {256 / head_dim, 8, 64, 16, 2};
 }
 
-/// Query heads that one block of the score kernel takes one after the other. Long chunks take one, which makes the most
+/// Tile of the Hopper score kernel: two multiplying warpgroups with keys of their own in registers, and one that copies
+/// queries. A step is two products of a warpgroup, and while one is running 2^x is taken of the other: products of two
+/// groups of 64 keys with all queries of the step, or of 64 keys with two halves of its queries.
+struct cascade_hopper_tile {
+    std::int32_t row_tiles;           ///< of 64 keys a warpgroup
+    std::int32_t column_parts;        ///< of the queries of a step; row_tiles * column_parts = 2
+    std::int32_t queries;             ///< of a step
+    std::int32_t stages;              ///< steps in flight
+    std::int32_t polynomial_every;    ///< of so many tiles of 8 columns one takes 2^x by polynomial; 0: none does
+    std::int32_t producer_registers;  ///< registers a thread of the copying warpgroup
+    std::int32_t consumer_registers;  ///< registers a thread of the others
+
+    static constexpr std::int32_t warpgroups = 2;  ///< that multiply
+    WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return 128 * (1 + warpgroups); }
+    WINNOW_HOST_DEVICE constexpr std::int32_t group_keys() const { return row_tiles * 64; }
+    WINNOW_HOST_DEVICE constexpr std::int32_t keys() const { return warpgroups * group_keys(); }
+    WINNOW_HOST_DEVICE constexpr std::int32_t columns() const { return queries / column_parts; }
+};
+
+/// Tile for a head dimension. Keys of two products and both products take 192 registers at head_dim 128; at 256 the keys
+/// of one alone take 64, so it has but one. 256 keys a block need 16 bytes of queries a clock from the L2 cache.
+/// At head_dim 128 products and 2^x would take equally long, at 64 2^x is the longer: polynomials take over a share of it.
+WINNOW_HOST_DEVICE constexpr cascade_hopper_tile cascade_hopper_tile_of(std::int32_t head_dim) {
+    cascade_hopper_tile t{2, 1, 128, 4, 4, 40, 232};
+    if (head_dim == 256) t.row_tiles = 1, t.column_parts = 2, t.stages = 2, t.polynomial_every = 0;
+    return t;
+}
+
+inline constexpr int cascade_offset_threads = 256;
+
+/// Offsets of a head's queries begin so far apart: any step may be read whole.
+WINNOW_HOST_DEVICE constexpr std::int32_t cascade_offset_pitch(std::int32_t max_queries) {
+    std::int32_t const queries = cascade_hopper_tile_of(128).queries;
+    return round_up(max_queries, queries) + queries;
+}
+
+/// Chunks of up to so many tokens are scored by the portable kernel, also on Hopper: they would leave most of a step
+/// empty.
+inline constexpr std::int32_t cascade_short_chunk = 64;
+
+/// Kernel that scores chunks of up to `max_queries` tokens. The Hopper kernel numbers the tiles of all heads and requests
+/// in 32 bits.
+WINNOW_HOST_DEVICE constexpr attend_path cascade_score_path_of(device_info const& device, std::int32_t head_dim,
+                                                               std::int32_t max_queries, std::int64_t max_keys,
+                                                               std::int64_t heads_of_batch) {
+    bool const hopper = device.compute_capability == 90 && device.instructions >= 90;
+    std::int64_t const items =
+        ceil_div<std::int64_t>(max_keys, cascade_hopper_tile_of(head_dim).keys()) * heads_of_batch;
+    bool const fits = items < (std::int64_t{1} << 30) && max_queries < (1 << 30);
+    return hopper && fits && max_queries > cascade_short_chunk ? attend_path::sm90 : attend_path::sm80;
+}
+
+/// Query heads that one block of the portable score kernel takes one after the other. Long chunks take one, which makes the most
 /// blocks; short ones all of a group, so that keys are read once.
 WINNOW_HOST_DEVICE constexpr std::int32_t cascade_score_heads(std::int32_t max_queries, std::int32_t group) {
-    return max_queries <= 64 ? group : 1;
+    return max_queries <= cascade_short_chunk ? group : 1;
 }
 
 }  // namespace winnow

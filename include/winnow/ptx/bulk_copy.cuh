@@ -1,4 +1,4 @@
-// TMA (sm_90): one thread copies a box of a tensor to shared memory; completion counts bytes on an mbarrier.
+// TMA (sm_90): one thread copies a box of a tensor, or a run of bytes, to shared memory; completion counts bytes on an mbarrier.
 #pragma once
 
 #include <cuda.h>  // CUtensorMap; types only, nothing of libcuda is linked
@@ -28,6 +28,14 @@ WINNOW_DEVICE void copy_box(std::uint32_t shared, CUtensorMap const& map, std::i
         "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5, "
         "%6}], [%7];" ::"r"(shared),
         "l"(&map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(v), "r"(shared_address(barrier))
+        : "memory");
+}
+
+/// Copies `bytes` bytes that lie one behind the other; a multiple of 16, as are both addresses.
+WINNOW_DEVICE void copy_bytes(std::uint32_t shared, void const* global, std::uint32_t bytes, std::uint64_t* barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared),
+        "l"(global), "r"(bytes), "r"(shared_address(barrier))
         : "memory");
 }
 

@@ -1,4 +1,4 @@
-// Minimum and maximum of packed 16-bit pairs (sm_80); where one of two is NaN, the other.
+// Minimum and maximum (sm_80) of packed 16-bit pairs, where one of two is NaN the other; and one of floats that keeps NaN.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,13 @@
 #include "winnow/core/dtype.hpp"
 
 namespace winnow::ptx {
+
+/// The larger of two; NaN where one is.
+WINNOW_DEVICE float maximum_or_nan(float a, float b) {
+    float r;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
 
 /// The larger of two in each half.
 template <class T>

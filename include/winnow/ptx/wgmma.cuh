@@ -27,11 +27,11 @@ WINNOW_DEVICE void wgmma_wait() {
 
 /// Pins registers in place: registers carry no memory dependence, so the compiler could move their reads above a wait or
 /// their writes below a fence (ptxas then serialises, C7519). Emits nothing.
-template <int N>
-WINNOW_DEVICE void pin(float (&d)[N][4]) {
+template <int N, int M>
+WINNOW_DEVICE void pin(float (&d)[N][M]) {
     WINNOW_UNROLL
     for (int n = 0; n < N; ++n) WINNOW_UNROLL
-    for (int e = 0; e < 4; ++e) asm volatile("" : "+f"(d[n][e])::"memory");
+    for (int e = 0; e < M; ++e) asm volatile("" : "+f"(d[n][e])::"memory");
 }
 template <int N>
 WINNOW_DEVICE void pin(std::uint32_t (&a)[N][4]) {
