@@ -22,6 +22,9 @@
 
 namespace winnow {
 
+/// Limit of tail_step: a position and a step beyond it still fit int32.
+inline constexpr std::int32_t max_tail_step = 1 << 20;
+
 /// Outcome of planning: a status, the workspace it takes, and how the launch will run. Copyable, holds no pointer.
 struct attend_plan {
     status why;                       ///< ok, or the reason there is no plan
@@ -74,6 +77,8 @@ constexpr status check(attend_params<T> const& p) {
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
     if (p.range == row_range::all && p.tail > 0)
         return fail(errc::out_of_range, "tail", "must be 0 where range is all", p.tail);
+    if (p.tail_step < 1 || p.tail_step > max_tail_step)
+        return fail(errc::out_of_range, "tail_step", "must lie in [1, 2^20]", p.tail_step);
     bool const listed =
         !p.selection.empty() || p.selection.blocks.data != nullptr || p.selection.counts.data != nullptr;
     return listed ? check_selection(p.selection, p.shape()) : status{};
@@ -139,7 +144,7 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
     }
     result.shape = p.shape();
     result.schedule = attend_schedule_of(result.shape, p.selection, p.window,
-                                         p.range == row_range::tail_only ? p.tail : 0, attend_target_of(p, device));
+                                         p.range == row_range::tail_only ? p.tail + p.tail_step - 1 : 0, attend_target_of(p, device));
     std::int64_t const tiles =
         std::int64_t{result.schedule.query_tiles} * result.shape.kv_heads * result.schedule.head_groups;
     constexpr std::int64_t most_tiles = std::numeric_limits<std::int32_t>::max();
