@@ -66,6 +66,9 @@ void check_samples(std::int32_t head_dim, std::int32_t count, bool small = false
                                     .dense_tail = r.below(3) == 0 ? r.below(200) : r.below(20),
                                     .form = every_form[i % 4],
                                     .last_chunk = r.below(4) != 0};
+        // The mass that a list omits is a difference of masses, known to 1e-6 of the larger. Where scores spread widely, as
+        // scales of 4 make them, some rows see less than that, and nothing is left to compare.
+        if (options.form == delta_form::mass_preserving && s.listed) s.scale_factor = 1;
         INFO("sample " << i << ", " << testing::describe(s));
         auto in = s.input<T>();
         check_delta(

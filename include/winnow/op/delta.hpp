@@ -97,24 +97,33 @@ constexpr attend_params<T> other_part(delta_params<T> const& p) {
     return part;
 }
 
-/// Validates the options beside a call that was checked; `prefix` of the fields' names is "options".
-constexpr status check_delta_options(delta_options const& o) {
+/// Names of the options where a call reports them.
+struct delta_fields {
+    char const* gamma = "options.gamma";
+    char const* dense_tail = "options.dense_tail";
+    char const* form = "options.form";
+};
+
+/// Validates the options and the mask that they need.
+constexpr status check_delta(delta_options const& o, attention_mask const& mask, char const* mask_field,
+                             delta_fields const& fields = {}) {
     if (o.gamma < 1 || o.gamma > max_tail_step)
-        return fail(errc::out_of_range, "options.gamma", "must lie in [1, 2^20]", o.gamma);
+        return fail(errc::out_of_range, fields.gamma, "must lie in [1, 2^20]", o.gamma);
     if (o.dense_tail < 0 || o.dense_tail > max_tokens)
-        return fail(errc::out_of_range, "options.dense_tail", "must lie in [0, max_tokens]", o.dense_tail);
-    return check_enum(o.form, delta_form::recompute, "options.form");
+        return fail(errc::out_of_range, fields.dense_tail, "must lie in [0, max_tokens]", o.dense_tail);
+    if (auto s = check_enum(o.form, delta_form::recompute, fields.form); !s) return s;
+    if (mask.kind != mask_kind::causal)
+        return fail(errc::unsupported, mask_field, "must be causal", static_cast<int>(mask.kind));
+    return {};
 }
 
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(delta_params<T> const& p) {
     if (auto s = check(p.base); !s) return s;
-    if (p.base.mask.kind != mask_kind::causal)
-        return fail(errc::unsupported, "base.mask", "must be causal", static_cast<int>(p.base.mask.kind));
     if (p.base.range != row_range::all)
         return fail(errc::unsupported, "base.range", "must be all", static_cast<int>(p.base.range));
-    return check_delta_options(p.options);
+    return check_delta(p.options, p.base.mask, "base.mask");
 }
 
 /// Tiles of one pass over the anchors. Reads extents only.

@@ -19,13 +19,13 @@ namespace winnow {
 struct attend_work {
     request_view request;
     tile_rows rows;      ///< or anchors: see row_of
-    std::int32_t begin;  ///< first row, or anchor, that the launch covers
     std::int32_t phase;  ///< of the anchors, 0 for rows
     std::int32_t batch;
     std::int32_t kv_head;
     std::int32_t first_head;  ///< query head
     std::int32_t heads;       ///< heads packed in this tile
     std::int32_t split;       ///< piece of the key sequence
+    std::int64_t result_row;  ///< of the tile's first row, among the partial results of all requests
 };
 
 /// Work of tile `tile` (of schedule.tiles()), split `split` of request `batch`.
@@ -45,7 +45,6 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
     if (a.slots.padded(w.batch)) w.request.keys = 0;
     bool const listed = !p.selection.empty();
-    w.begin = rows_of_range(w.request, p.range, p.tail, p.tail_step).begin;
     w.phase = 0;
     if (p.range == row_range::anchors) {
         w.phase = anchor_rows(w.request.first_position, s.anchor_gap).phase;
@@ -53,6 +52,8 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     } else {
         w.rows = rows_of_tile(index, s.tile_tokens, listed, w.request, p.range, p.tail, p.tail_step);
     }
+    std::int32_t const begin = rows_of_range(w.request, p.range, p.tail, p.tail_step).begin;
+    w.result_row = static_cast<std::int64_t>(batch) * s.max_rows + w.rows.first - begin;
     w.kv_head = kv_head;
     std::int32_t const in_group = (inside - later * s.head_groups) * s.tile_heads;
     w.first_head = w.kv_head * a.shape.group() + in_group;
@@ -191,9 +192,7 @@ struct attend_row_writer {
         return token < w.rows.count && head < w.heads;
     }
     WINNOW_DEVICE std::int64_t partial_index() const {
-        std::int64_t const row =
-            static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - w.begin;
-        return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
+        return ((w.result_row + token) * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
     }
     WINNOW_DEVICE void channels(int channel, float x, float y) const {
         if (a.partial()) {
