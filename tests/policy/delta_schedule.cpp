@@ -40,7 +40,8 @@ TEST_CASE("anchor schedule: tiles cover every anchor and head once") {
         std::int32_t const capacity = rows_of_class(s.path, {shape.head_dim, s.rows});
         std::int32_t next = 0;
         for (std::int32_t tile = 0; tile < s.query_tiles; ++tile) {
-            tile_rows const t = anchors_of_tile(tile, s.tile_tokens, listed, r, gap, tail, step);
+            tile_rows const t = anchors_of_tile(tile, s.tile_tokens, listed, r,
+                                                rows_of_range(r, row_range::anchors, tail, step), anchors);
             if (t.count <= 0) continue;
             REQUIRE(t.first == next);
             next += t.count;

@@ -56,34 +56,32 @@ struct tile_rows {
     std::int32_t count;
 };
 
-/// Rows of tile `index` of a request. With a selection, tiles are cut at multiples of tile_tokens of the absolute
-/// position, so that each lies in one query block; without one, they are cut from the first row that is covered.
+/// Rows of tile `index` of a request, of those that are covered. With a selection, tiles are cut at multiples of tile_tokens
+/// of the absolute position, so that each lies in one query block; without one, they are cut from the first row.
 WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int32_t tile_tokens, bool aligned,
-                                                    request_view const& r, row_range range, std::int32_t tail,
-                                                    std::int32_t tail_step = 1) {
-    auto const [begin, end] = rows_of_range(r, range, tail, tail_step);
+                                                    request_view const& r, row_span covered) {
     // Positions below 0 (more queries than keys) are cut at multiples of tile_tokens as well.
-    std::int32_t const phase = ((r.first_position + begin) % tile_tokens + tile_tokens) % tile_tokens;
-    std::int32_t const base = aligned ? begin - phase : begin;
-    std::int32_t const first = larger(base + index * tile_tokens, begin);
-    std::int32_t const last = smaller(base + (index + 1) * tile_tokens, end);
+    std::int32_t const phase = floor_remainder(r.first_position + covered.begin, tile_tokens);
+    std::int32_t const base = aligned ? covered.begin - phase : covered.begin;
+    std::int32_t const first = larger(base + index * tile_tokens, covered.begin);
+    std::int32_t const last = smaller(base + (index + 1) * tile_tokens, covered.end);
     return {first, larger(last - first, 0)};
 }
 
 /// Anchors of tile `index` of a request, counted by anchor. With a selection a tile has those among tile_tokens positions
 /// (see rows_of_tile), so that they share a list; without one it has tile_tokens anchors.
 WINNOW_HOST_DEVICE constexpr tile_rows anchors_of_tile(std::int32_t index, std::int32_t tile_tokens, bool aligned,
-                                                       request_view const& r, std::int32_t gap, std::int32_t tail,
-                                                       std::int32_t tail_step) {
-    anchor_rows const anchors(r.first_position, gap);
+                                                       request_view const& r, row_span covered,
+                                                       anchor_rows const& anchors) {
+    std::int32_t first = index * tile_tokens, last = first + tile_tokens;
     if (aligned) {
-        tile_rows const rows = rows_of_tile(index, tile_tokens, true, r, row_range::anchors, tail, tail_step);
-        if (rows.count <= 0) return {0, 0};
-        std::int32_t const first = anchors.before(rows.first);
-        return {first, anchors.before(rows.first + rows.count) - first};
+        tile_rows const rows = rows_of_tile(index, tile_tokens, true, r, covered);
+        first = rows.count > 0 ? anchors.before(rows.first) : 0;
+        last = rows.count > 0 ? anchors.before(rows.first + rows.count) : 0;
+    } else {
+        last = smaller(last, anchors.before(covered.end));
     }
-    std::int32_t const first = index * tile_tokens, all = anchors.before(tail_begin(r, tail, tail_step));
-    return {first, larger(smaller(first + tile_tokens, all) - first, 0)};
+    return {first, larger(last - first, 0)};
 }
 
 /// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are

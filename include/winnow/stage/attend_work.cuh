@@ -45,15 +45,16 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
     if (a.slots.padded(w.batch)) w.request.keys = 0;
     bool const listed = !p.selection.empty();
+    row_span const covered = rows_of_range(w.request, p.range, p.tail, p.tail_step);
     w.phase = 0;
     if (p.range == row_range::anchors) {
-        w.phase = anchor_rows(w.request.first_position, s.anchor_gap).phase;
-        w.rows = anchors_of_tile(index, s.tile_tokens, listed, w.request, s.anchor_gap, p.tail, p.tail_step);
+        anchor_rows const anchors(w.request.first_position, s.anchor_gap);
+        w.phase = anchors.phase;
+        w.rows = anchors_of_tile(index, s.tile_tokens, listed, w.request, covered, anchors);
     } else {
-        w.rows = rows_of_tile(index, s.tile_tokens, listed, w.request, p.range, p.tail, p.tail_step);
+        w.rows = rows_of_tile(index, s.tile_tokens, listed, w.request, covered);
     }
-    std::int32_t const begin = rows_of_range(w.request, p.range, p.tail, p.tail_step).begin;
-    w.result_row = static_cast<std::int64_t>(batch) * s.max_rows + w.rows.first - begin;
+    w.result_row = static_cast<std::int64_t>(batch) * s.max_rows + w.rows.first - covered.begin;
     w.kv_head = kv_head;
     std::int32_t const in_group = (inside - later * s.head_groups) * s.tile_heads;
     w.first_head = w.kv_head * a.shape.group() + in_group;
