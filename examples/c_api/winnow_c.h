@@ -365,7 +365,7 @@ typedef struct winnow_sparse_prefill_params {
     float scale;
     float soft_cap;
     winnow_mask mask;
-    int32_t dense_tail; /* last rows of each request that attend to everything; 0 with delta */
+    int32_t dense_tail;         /* last rows of each request that attend to everything; 0 with delta */
     winnow_delta_options delta; /* correction of the rows; gamma 0: none */
 } winnow_sparse_prefill_params;
 

@@ -19,8 +19,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t floor_remainder(std::int32_t a, std::i
 
 /// Rows [begin, end) of a request.
 struct row_span {
-    std::int32_t begin;
-    std::int32_t end;
+    std::int32_t begin;  ///< the first
+    std::int32_t end;    ///< one behind the last
 };
 
 /// First row of a request's tail: its last `tail` rows, and those before them down to a position that `tail_step` divides.
@@ -43,6 +43,7 @@ struct anchor_rows {
     std::int32_t gap;    ///< positions between two anchors, >= 1
     std::int32_t phase;  ///< of the first row: its position modulo `gap`
 
+    /// Anchors every `every` positions of a request whose first row stands at `first_position`.
     WINNOW_HOST_DEVICE constexpr anchor_rows(std::int32_t first_position, std::int32_t every)
         : gap(every), phase(floor_remainder(first_position, every)) {}
 

@@ -77,11 +77,7 @@ WINNOW_DEVICE void correct_rows(attend_row_writer<T>& writer, softmax_rows& stat
         float lse = sum == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(sum);
         row_correction const r = writer.correction(sum == 0.0f ? 0.0f : 1.0f / sum, lse);
         WINNOW_UNROLL
-        for (int d = 0; d < OutputTiles; ++d) {
-            float2 const v = *reinterpret_cast<float2 const*>(r.at + 8 * d + 2 * (lane % 4));
-            output[d][2 * h] = fmaf(r.other, v.x, output[d][2 * h] * r.own);
-            output[d][2 * h + 1] = fmaf(r.other, v.y, output[d][2 * h + 1] * r.own);
-        }
+        for (int d = 0; d < OutputTiles; ++d) r.apply(8 * d + 2 * (lane % 4), output[d][2 * h], output[d][2 * h + 1]);
         lane_sum[h * Stride] = lane % 4 == 0 ? 1.0f : 0.0f;
         state.maximum[h] = __fdividef(lse, c);
     }
@@ -138,11 +134,7 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
         float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
         float lse = sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum);
         x *= inverse, y *= inverse;
-        if (writer.corrects()) {
-            row_correction const r = writer.correction(1.0f, lse);
-            float2 const v = *reinterpret_cast<float2 const*>(r.at + channel);
-            x = fmaf(r.other, v.x, x * r.own), y = fmaf(r.other, v.y, y * r.own);
-        }
+        if (writer.corrects()) writer.correction(1.0f, lse).apply(channel, x, y);
         writer.channels(channel, x, y);
         if (channel == 0) writer.log_sum_exp(lse);
     }

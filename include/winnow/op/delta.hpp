@@ -99,9 +99,9 @@ constexpr attend_params<T> other_part(delta_params<T> const& p) {
 
 /// Names of the options where a call reports them.
 struct delta_fields {
-    char const* gamma = "options.gamma";
-    char const* dense_tail = "options.dense_tail";
-    char const* form = "options.form";
+    char const* gamma = "options.gamma";            ///< of delta_options::gamma
+    char const* dense_tail = "options.dense_tail";  ///< of delta_options::dense_tail
+    char const* form = "options.form";              ///< of delta_options::form
 };
 
 /// Validates the options and the mask that they need.

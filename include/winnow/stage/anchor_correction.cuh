@@ -19,6 +19,13 @@ struct row_correction {
     float const* at;
     float own;
     float other;
+
+    /// Corrects two channels.
+    WINNOW_DEVICE void apply(int channel, float& x, float& y) const {
+        float2 const v = *reinterpret_cast<float2 const*>(at + channel);
+        x = fmaf(other, v.x, x * own);
+        y = fmaf(other, v.y, y * own);
+    }
 };
 
 /// Correction of row `row` of request `batch`, query head `head`, whose channels have to be multiplied by `inverse`. `lse` (base 2) becomes

@@ -336,13 +336,9 @@ struct hopper_rows {
                 row_correction const to = writer.correction(inverse[h], r.lse[h]);
                 WINNOW_UNROLL
                 for (int part = 0; part < parts; ++part) WINNOW_UNROLL
-                for (int d = 0; d < part_tiles; ++d) {
-                    float(&o)[4] = output[part][d];
-                    float2 const v =
-                        *reinterpret_cast<float2 const*>(to.at + 8 * (part * part_tiles + d) + 2 * (me.lane % 4));
-                    o[2 * h] = fmaf(to.other, v.x, o[2 * h] * to.own);
-                    o[2 * h + 1] = fmaf(to.other, v.y, o[2 * h + 1] * to.own);
-                }
+                for (int d = 0; d < part_tiles; ++d)
+                    to.apply(8 * (part * part_tiles + d) + 2 * (me.lane % 4), output[part][d][2 * h],
+                             output[part][d][2 * h + 1]);
                 inverse[h] = 1.0f;
             }
         }
