@@ -234,7 +234,9 @@ TEST_CASE("sparse_prefill: small", "[gpu][small]") {
 }
 
 TEST_CASE("sparse_prefill: corrected", "[gpu][small]") {
-    for (auto const form : {delta_form::complement, delta_form::recompute, delta_form::mass_preserving})
+    // Not mass_preserving: over lists it divides a difference by a difference, and the scores of integers spread so widely
+    // that for some rows nothing else counts. tests/op/delta.cu has it where scores do not.
+    for (auto const form : {delta_form::complement, delta_form::difference, delta_form::recompute})
         for (auto const share : {sharing::per_kv_group, sharing::per_head}) {
             attend_input<bf16> in({.queries = {90, 0, 11},
                                    .keys = {200, 77, 0},
