@@ -15,6 +15,7 @@
 #include "support/lists.hpp"
 #include "support/problem.cuh"
 #include "winnow/reference/attend.hpp"
+#include "winnow/reference/delta.hpp"
 #include "winnow/reference/prune.hpp"
 #include "winnow/reference/rounded.hpp"
 
@@ -61,9 +62,10 @@ inline std::vector<bf16> host_rows(device_array<bf16> const& from, problem_shape
 }
 
 /// Throws unless the output of `rows`, for the query heads of `kv_head`, is the reference's. `lists` may be null; else
-/// all `rows` use its lists of query block `m`. `p` is the call that wrote the output.
+/// all `rows` use its lists of query block `m`. `p` is the call that wrote the output. With a `correction` it was delta
+/// correction of that call; `rows` then begin at an anchor, before the tail.
 inline void check_rows(problem const& problem, attend_params<bf16> const& p, row_set rows, std::int32_t kv_head,
-                       host_lists const* lists, std::int32_t m) {
+                       host_lists const* lists, std::int32_t m, delta_options const* correction = nullptr) {
     problem_shape const& s = problem.shape;
     std::int32_t const group = s.group(), position = s.first_position() + rows.first;
     std::int32_t const limit = position + rows.count;  // later keys are nobody's
@@ -93,8 +95,15 @@ inline void check_rows(problem const& problem, attend_params<bf16> const& p, row
         host.selection.block_size = lists->block_size, host.selection.query_block = lists->query_block;
     }
     reference::attend_result exact, rounded;
-    require(reference::attend(host, &exact, all_threads()));
-    require(reference::attend_rounded(host, rounded, all_threads()));
+    if (correction != nullptr) {
+        delta_params<bf16> corrected{.base = host, .options = *correction};
+        corrected.options.last_chunk = false;
+        require(reference::delta(corrected, &exact, all_threads()));
+        require(reference::delta_rounded(corrected, rounded, all_threads()));
+    } else {
+        require(reference::attend(host, &exact, all_threads()));
+        require(reference::attend_rounded(host, rounded, all_threads()));
+    }
 
     std::vector<double> values_found;
     for (std::int32_t i = 0; i < rows.count; ++i)

@@ -103,6 +103,18 @@ static void check_without_device(void) {
     expect_status(winnow_sparse_prefill(&prefill, &device, any, bytes - 1, NULL), WINNOW_WORKSPACE_TOO_SMALL,
                   "workspace", "a workspace that is too small is refused");
 
+    winnow_delta_params corrected = winnow_delta_defaults();
+    corrected.dtype = WINNOW_BF16;
+    corrected.base.queries = corrected.base.output = winnow_packed(any, 1, 16384, 32, 128);
+    corrected.base.keys = corrected.base.values = winnow_packed(any, 1, 16384, 8, 128);
+    corrected.base.window.sinks = 1024;
+    corrected.base.window.recent = 2048;
+    corrected.base.scale = 0.0884f;
+    expect_status(winnow_delta_workspace(&corrected, &device, &bytes), WINNOW_OK, "ok", "delta correction is accepted");
+    corrected.options.gamma = 0;
+    expect_status(winnow_delta(&corrected, &device, any, bytes, NULL), WINNOW_OUT_OF_RANGE, "options.gamma",
+                  "a spacing of 0 is refused");
+
     /* The text is cut to the buffer, and its length is that of the whole. */
     char small[8];
     const winnow_status s = winnow_check_abi(0);

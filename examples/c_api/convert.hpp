@@ -220,7 +220,20 @@ attend_params<T> params_of(winnow_attend_params const& c) {
             .soft_cap = c.soft_cap,
             .mask = from(c.mask),
             .range = static_cast<row_range>(c.range),
-            .tail = c.tail};
+            .tail = c.tail,
+            .tail_step = c.tail_step};
+}
+
+inline delta_options from(winnow_delta_options const& c) {
+    return {.gamma = c.gamma,
+            .dense_tail = c.dense_tail,
+            .form = static_cast<delta_form>(c.form),
+            .last_chunk = c.last_chunk != 0};
+}
+
+template <class T>
+delta_params<T> params_of(winnow_delta_params const& c) {
+    return {.base = params_of<T>(c.base), .options = from(c.options)};
 }
 
 template <class T>
@@ -248,7 +261,8 @@ sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
             .scale = c.scale,
             .soft_cap = c.soft_cap,
             .mask = from(c.mask),
-            .dense_tail = c.dense_tail};
+            .dense_tail = c.dense_tail,
+            .delta = from(c.delta)};
 }
 
 template <class T>

@@ -4,6 +4,7 @@
 namespace winnow::c_api {
 
 template status launch_as<fp16>(winnow_attend_params const&, device_info const&, workspace, cudaStream_t);
+template status launch_as<fp16>(winnow_delta_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_prune_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_sparse_prefill_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_sparse_decode_params const&, device_info const&, workspace, cudaStream_t);

@@ -12,7 +12,7 @@ with data_ptr(), shape and stride() (PyTorch) or __cuda_array_interface__ (CuPy,
 import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 # Enumerations.
 OK, WRONG_ABI = 0, 100
@@ -29,6 +29,7 @@ OWN_TOKENS, SHARED_TOKENS = range(2)
 UNROTATED_KEYS, ROTATED_COPY = range(2)
 CACHED_POSITIONS, ORIGINAL_POSITIONS = range(2)
 MAX, MEAN, MEDIAN = range(3)
+COMPLEMENT, DIFFERENCE, MASS_PRESERVING, RECOMPUTE = range(4)
 WHOLE_CONTEXT, END_ALIGNED, MAX_STAGES, MAX_LEVELS = 2**31 - 1, -2**31, 8, 16
 
 
@@ -109,6 +110,12 @@ class Params(ctypes.Structure):
         if "window" in own:
             self.window.recent = WHOLE_CONTEXT
             self.selection.query_block = 1
+        if "tail_step" in own:
+            self.tail_step = 1
+        if "options" in own:
+            self.base, self.options = AttendParams(), DeltaOptions()
+        if "delta" in own:
+            self.delta = DeltaOptions(gamma=0)
         if "scorer" in own:
             self.scorer.beta = 0.9999
         if "chunk" in own:
@@ -120,7 +127,18 @@ class AttendParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("selection", Selection), ("window", Window), ("output", Tensor),
                 ("lse", Lse), ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("range", c_int32),
-                ("tail", c_int32)]
+                ("tail", c_int32), ("tail_step", c_int32)]
+
+
+class DeltaOptions(ctypes.Structure):
+    _fields_ = [("gamma", c_int32), ("dense_tail", c_int32), ("form", c_int32), ("last_chunk", c_int32)]
+
+    def __init__(self, gamma=64, dense_tail=128, form=COMPLEMENT, last_chunk=1):
+        super().__init__(gamma, dense_tail, form, last_chunk)
+
+
+class DeltaParams(Params):
+    _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("base", AttendParams), ("options", DeltaOptions)]
 
 
 class PruneParams(Params):
@@ -131,7 +149,8 @@ class PruneParams(Params):
 class SparsePrefillParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("method", Method), ("output", Tensor), ("lse", Lse),
-                ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("dense_tail", c_int32)]
+                ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("dense_tail", c_int32),
+                ("delta", DeltaOptions)]
 
 
 class SparseDecodeParams(Params):
@@ -187,7 +206,7 @@ class CascadePrefillParams(Params):
                 ("rotation", Rope), ("positions", c_int32), ("scorer", CascadeScorer), ("chunk", c_int32)]
 
 
-OPERATORS = {AttendParams: "attend", PruneParams: "prune", SparsePrefillParams: "sparse_prefill",
+OPERATORS = {AttendParams: "attend", DeltaParams: "delta", PruneParams: "prune", SparsePrefillParams: "sparse_prefill",
              SparseDecodeParams: "sparse_decode", MergeParams: "merge", AppendParams: "append",
              CascadeAttendParams: "cascade_attend", CascadeInsertParams: "cascade_insert",
              CascadePrefillParams: "cascade_prefill"}

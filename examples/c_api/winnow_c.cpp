@@ -244,6 +244,15 @@ winnow_status winnow_prune(winnow_prune_params const* params, winnow_device cons
     return run(params, device, workspace, workspace_bytes, stream);
 }
 
+winnow_status winnow_delta_workspace(winnow_delta_params const* params, winnow_device const* device,
+                                     std::size_t* bytes) {
+    return query_workspace(params, device, bytes);
+}
+winnow_status winnow_delta(winnow_delta_params const* params, winnow_device const* device, void* workspace,
+                           std::size_t workspace_bytes, void* stream) {
+    return run(params, device, workspace, workspace_bytes, stream);
+}
+
 winnow_status winnow_sparse_prefill_workspace(winnow_sparse_prefill_params const* params, winnow_device const* device,
                                               std::size_t* bytes) {
     return query_workspace(params, device, bytes);

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /* Number of this interface. A change of any struct, enumerator or signature below raises it. */
-#define WINNOW_ABI_VERSION 2
+#define WINNOW_ABI_VERSION 3
 
 /* --- Status ------------------------------------------------------------------------------------------------------ */
 
@@ -306,7 +306,31 @@ typedef struct winnow_attend_params {
     winnow_mask mask;           /* default causal, queries at the end of the context */
     int32_t range;              /* winnow_row_range */
     int32_t tail;               /* rows at the end of each request that `range` leaves out, or takes alone */
+    int32_t tail_step;          /* the tail begins at a position that this divides, up to so many rows earlier; >= 1 */
 } winnow_attend_params;
+
+typedef enum winnow_delta_form {
+    WINNOW_COMPLEMENT = 0, /* the difference between dense and sparse rows, without cancellation */
+    WINNOW_DIFFERENCE,
+    WINNOW_MASS_PRESERVING, /* the omitted keys with their mass */
+    WINNOW_RECOMPUTE        /* dense rows alone, nothing for those between */
+} winnow_delta_form;
+
+/* How much of a prefill is computed densely, and what becomes of it. */
+typedef struct winnow_delta_options {
+    int32_t gamma;      /* positions between two dense rows, >= 1; 64 is usual. In a sparse prefill 0: none */
+    int32_t dense_tail; /* last rows that are dense at least; 128 is usual */
+    int32_t form;       /* winnow_delta_form */
+    int32_t last_chunk; /* not 0: the rows end their prompts; 0: no tail, more chunks follow */
+} winnow_delta_options;
+
+/* Sparse attention whose rows are corrected by what it missed at every gamma-th row. */
+typedef struct winnow_delta_params {
+    uint32_t struct_size;
+    int32_t dtype;
+    winnow_attend_params base; /* the sparse call; receives the result. Its own struct_size and dtype are not read */
+    winnow_delta_options options;
+} winnow_delta_params;
 
 /* Hierarchical top-k pruning: queries and keys to lists of key blocks. */
 typedef struct winnow_prune_params {
@@ -341,7 +365,8 @@ typedef struct winnow_sparse_prefill_params {
     float scale;
     float soft_cap;
     winnow_mask mask;
-    int32_t dense_tail; /* last rows of each request that attend to everything */
+    int32_t dense_tail;         /* last rows of each request that attend to everything; 0 with delta */
+    winnow_delta_options delta; /* correction of the rows; gamma 0: none */
 } winnow_sparse_prefill_params;
 
 /* One new token per request, whose key and value are in the cache already; lists are kept between steps. */
@@ -459,6 +484,11 @@ WINNOW_API winnow_status winnow_prune_workspace(const winnow_prune_params* param
 WINNOW_API winnow_status winnow_prune(const winnow_prune_params* params, const winnow_device* device, void* workspace,
                                       size_t workspace_bytes, void* stream);
 
+WINNOW_API winnow_status winnow_delta_workspace(const winnow_delta_params* params, const winnow_device* device,
+                                                size_t* bytes);
+WINNOW_API winnow_status winnow_delta(const winnow_delta_params* params, const winnow_device* device, void* workspace,
+                                      size_t workspace_bytes, void* stream);
+
 WINNOW_API winnow_status winnow_sparse_prefill_workspace(const winnow_sparse_prefill_params* params,
                                                          const winnow_device* device, size_t* bytes);
 WINNOW_API winnow_status winnow_sparse_prefill(const winnow_sparse_prefill_params* params, const winnow_device* device,
@@ -516,6 +546,25 @@ static inline winnow_attend_params winnow_attend_defaults(void) {
     p.selection.query_block = 1;
     p.window.recent = WINNOW_WHOLE_CONTEXT;
     p.mask.offset = WINNOW_END_ALIGNED;
+    p.tail_step = 1;
+    return p;
+}
+
+static inline winnow_delta_options winnow_delta_options_defaults(void) {
+    winnow_delta_options o;
+    o.gamma = 64;
+    o.dense_tail = 128;
+    o.form = WINNOW_COMPLEMENT;
+    o.last_chunk = 1;
+    return o;
+}
+
+static inline winnow_delta_params winnow_delta_defaults(void) {
+    winnow_delta_params p;
+    memset(&p, 0, sizeof p);
+    p.struct_size = sizeof p;
+    p.base = winnow_attend_defaults();
+    p.options = winnow_delta_options_defaults();
     return p;
 }
 
@@ -532,6 +581,8 @@ static inline winnow_sparse_prefill_params winnow_sparse_prefill_defaults(void) 
     memset(&p, 0, sizeof p);
     p.struct_size = sizeof p;
     p.mask.offset = WINNOW_END_ALIGNED;
+    p.delta = winnow_delta_options_defaults();
+    p.delta.gamma = 0;
     return p;
 }
 

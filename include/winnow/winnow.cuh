@@ -7,6 +7,7 @@
 #include "winnow/op/cascade.cuh"
 #include "winnow/op/check.cuh"
 #include "winnow/op/convert.cuh"
+#include "winnow/op/delta.cuh"
 #include "winnow/op/merge.cuh"
 #include "winnow/op/prune.cuh"
 #include "winnow/op/sparse.cuh"

@@ -6,6 +6,7 @@
 #include "winnow/op/attend.hpp"
 #include "winnow/op/cascade.hpp"
 #include "winnow/op/convert.hpp"
+#include "winnow/op/delta.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/op/sparse.hpp"

@@ -56,6 +56,12 @@ TEST_CASE("check sparse_prefill: every rule", "[op]") {
             {[](prefill& p) { p.method.stages[0].keep = 0; }, errc::out_of_range, "method.stages.keep", 0},
             {[](prefill& p) { p.method.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
             {[](prefill& p) { p.dense_tail = -1; }, errc::out_of_range, "dense_tail", -1},
+            {[](prefill& p) { p.delta.gamma = -1; }, errc::out_of_range, "delta.gamma", -1},
+            {[](prefill& p) { p.delta = {.gamma = 16, .dense_tail = -3}; }, errc::out_of_range, "delta.dense_tail", -3},
+            {[](prefill& p) { p.delta = {.gamma = 16, .form = static_cast<delta_form>(9)}; }, errc::out_of_range,
+             "delta.form", 9},
+            {[](prefill& p) { p.delta.gamma = 16, p.mask = full{}; }, errc::unsupported, "mask", 1},
+            {[](prefill& p) { p.delta.gamma = 16, p.dense_tail = 7; }, errc::out_of_range, "dense_tail", 7},
             {[](prefill& p) { p.values.data = nullptr; }, errc::null_pointer, "values.data", 0},
             {[](prefill& p) { p.output.extent[0] = 1; }, errc::bad_extent, "output.extent", 1},
             {[](prefill& p) { p.lse.values.extent[1] = 1; }, errc::bad_extent, "lse.values.extent", 1},
@@ -136,6 +142,21 @@ TEST_CASE("plan sparse_prefill: the workspace holds the selection, then each par
         CHECK(made.scratch + made.tail.workspace_bytes <= made.workspace_bytes);
         CHECK(made.scratch % workspace_alignment == 0);
     }
+}
+
+TEST_CASE("plan sparse_prefill: with a correction, it holds that of the anchors", "[op]") {
+    testing::attend_input<bf16> input({.queries = {400, 400}, .keys = {500, 430}, .heads = 4, .kv_heads = 2});
+    prefill p = prefill_of(input.params());
+    sparse_plan const plain = plan(p, device_info{});
+    p.delta.gamma = 16;
+    sparse_plan const corrected = plan(p, device_info{});
+    REQUIRE(plain);
+    REQUIRE(corrected);
+    CHECK(corrected.scratch == plain.scratch);
+    CHECK(corrected.delta.workspace_bytes > plain.attend.workspace_bytes);
+    CHECK(corrected.scratch + corrected.delta.workspace_bytes <= corrected.workspace_bytes);
+    CHECK(corrected.scratch + corrected.prune.workspace_bytes <= corrected.workspace_bytes);
+    CHECK_FALSE(corrected.same_layout(plain));
 }
 
 TEST_CASE("plan sparse_prefill: the workspace holds lists of any length and splits of either half", "[op]") {

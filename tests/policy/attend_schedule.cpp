@@ -64,7 +64,7 @@ TEST_CASE("attend_schedule: tiles cover every row once and never cross a query b
         std::int32_t const tail = range == row_range::all ? 0 : e.tail;
         std::vector<int> covered(static_cast<std::size_t>(r.queries), 0);
         for (std::int32_t tile = 0; tile < s.query_tiles; ++tile) {
-            tile_rows const rows = rows_of_tile(tile, s.tile_tokens, aligned, r, range, tail);
+            tile_rows const rows = rows_of_tile(tile, s.tile_tokens, aligned, r, rows_of_range(r, range, tail, 1));
             oversized += rows.count > s.tile_tokens;
             for (std::int32_t row = rows.first; row < rows.first + rows.count; ++row) {
                 ++covered.at(static_cast<std::size_t>(row));

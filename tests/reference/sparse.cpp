@@ -164,6 +164,26 @@ TEST_CASE("reference sparse_prefill: the dense tail", "[reference]") {
     CHECK(sparse.output != dense.output);
 }
 
+TEST_CASE("reference sparse_prefill: corrected, it is delta correction over the lists of pruning", "[reference]") {
+    testing::attend_input<bf16> in({.queries = {90}, .keys = {300}, .heads = 4, .kv_heads = 2});
+    auto const a = in.params();
+    sparse_prefill_params<bf16> p;
+    p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv;
+    p.output = a.output, p.lse = a.lse, p.scale = a.scale, p.method = hip_tiny;
+    p.delta = {.gamma = 16, .dense_tail = 10};
+    reference::attend_result found, plain, expected, dense;
+    REQUIRE(reference::sparse_prefill(p, &found).ok());
+    reference::selection_storage const lists(p.method, p.shape());
+    REQUIRE(reference::prune(prune_part(p, lists.view)).ok());
+    REQUIRE(reference::delta(delta_part(p, lists.view), &expected).ok());
+    REQUIRE(reference::attend(attend_part(p, lists.view), &plain).ok());
+    REQUIRE(reference::attend(a, &dense).ok());
+    CHECK((found.output == expected.output));
+    CHECK((found.lse == expected.lse));
+    CHECK((found.output != plain.output));
+    CHECK(std::equal(found.output.end() - 10 * 4 * 64, found.output.end(), dense.output.end() - 10 * 4 * 64));
+}
+
 TEST_CASE("reference sparse_decode: the first step equals the last row of a prefill", "[reference]") {
     attend_input<bf16> in({.queries = {16}, .keys = {320}, .heads = 4, .kv_heads = 2});  // rows 304 .. 319, one block
     prune_method method = hip_tiny;

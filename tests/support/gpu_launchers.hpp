@@ -8,6 +8,7 @@
 #include "winnow/op/attend.hpp"
 #include "winnow/op/cascade.hpp"
 #include "winnow/op/convert.hpp"
+#include "winnow/op/delta.hpp"
 #include "winnow/op/merge.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/op/sparse.hpp"
@@ -21,6 +22,8 @@ status gpu_launch(append_params<bf16> const& p, append_plan const& plan, workspa
 status gpu_launch(append_params<fp16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(delta_params<bf16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(delta_params<fp16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(summarise_params<bf16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream);

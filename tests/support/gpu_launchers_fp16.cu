@@ -7,6 +7,9 @@ namespace winnow::testing {
 status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(delta_params<fp16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(append_params<fp16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }

@@ -35,6 +35,7 @@ struct attend_params {
     attention_mask mask = causal{};       ///< causal or full, with the position of row 0
     row_range range = row_range::all;     ///< rows to compute: all, or without / only the last `tail` of each request
     std::int32_t tail = 0;                ///< see `range`
+    std::int32_t tail_step = 1;  ///< the tail begins at a position that this divides, up to so many rows earlier
 
     /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }

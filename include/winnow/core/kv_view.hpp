@@ -43,7 +43,8 @@ struct query_index {
 };
 
 /// Which rows of each request a launch covers. `sparse_prefill` uses it to make the last rows dense.
-enum class row_range : std::int32_t { all, without_tail, tail_only };
+/// `anchors` is that of delta correction alone: see core/anchor_rows.hpp.
+enum class row_range : std::int32_t { all, without_tail, tail_only, anchors };
 
 /// Extents that plans and grids are made from; they bound everything and never change between launches of one plan.
 struct batch_shape {

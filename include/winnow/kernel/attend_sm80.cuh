@@ -51,17 +51,36 @@ WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend
     attend_params<T> const& p = a.params;
     constexpr int chunks = HeadDim / 8;
     std::uint32_t const target = ptx::shared_address(shared.query);
-    T const* const base =
-        p.queries.data + p.queries.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
+    T const* const base = p.queries.data + p.queries.offset(w.request.outer, w.request.first_row, w.first_head);
     for (int i = threadIdx.x; i < tile.rows * chunks; i += tile.threads()) {
         int const row = i / chunks, chunk = i % chunks;
         int const token = a.tile_heads.quotient(row), head = row - token * a.schedule.tile_heads;
         bool const exists = token < w.rows.count && head < w.heads;
-        std::int64_t const offset = exists ? token * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
+        std::int64_t const offset =
+            exists ? row_of(a.schedule, w, token) * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
         ptx::copy_async_16(target + swizzled<HeadDim>(row, chunk), base + offset, exists);
     }
     for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
         shared.limits[row] = limits_of(looking_of(a, w, row), w.request.keys, p.window);
+}
+
+/// Finishes two rows, `row` and `row` + 8 of the tile, and corrects them. Afterwards their sum is 1 and their maximum gives
+/// the lse, as if these were the results of attention.
+template <int Stride, class T, int OutputTiles>
+WINNOW_DEVICE void correct_rows(attend_row_writer<T>& writer, softmax_rows& state, float* lane_sum,
+                                float (&output)[OutputTiles][4], float c, int row) {
+    int const lane = threadIdx.x % 32;
+    WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        float const sum = row_sum(lane_sum[h * Stride]);
+        if (!writer.select(row + 8 * h)) continue;
+        float lse = sum == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(sum);
+        row_correction const r = writer.correction(sum == 0.0f ? 0.0f : 1.0f / sum, lse);
+        WINNOW_UNROLL
+        for (int d = 0; d < OutputTiles; ++d) r.apply(8 * d + 2 * (lane % 4), output[d][2 * h], output[d][2 * h + 1]);
+        lane_sum[h * Stride] = lane % 4 == 0 ? 1.0f : 0.0f;
+        state.maximum[h] = __fdividef(lse, c);
+    }
 }
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order.
@@ -113,8 +132,11 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
             y += v.y;
         }
         float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
-        writer.channels(channel, x * inverse, y * inverse);
-        if (channel == 0) writer.log_sum_exp(sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum));
+        float lse = sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum);
+        x *= inverse, y *= inverse;
+        if (writer.corrects()) writer.correction(1.0f, lse).apply(channel, x, y);
+        writer.channels(channel, x, y);
+        if (channel == 0) writer.log_sum_exp(lse);
     }
 }
 
@@ -145,7 +167,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     std::int32_t const begin = steps.begin, end = steps.end;
 
     attend_row_writer<T> writer{a, w};
-    if (a.schedule.splits > 1 && begin >= end) {  // the merge does not read the channels of an empty split
+    if (a.partial() && begin >= end) {  // the merge does not read the channels of an empty split
         for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
             if (writer.select(row)) writer.log_sum_exp(minus_infinity);
         return;
@@ -224,6 +246,12 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     }
 
     if constexpr (tile.key_warps == 1) {
+        if (writer.corrects()) {  // before and not while rows are written, which would take registers from all launches
+            WINNOW_UNROLL
+            for (int i = 0; i < row_tiles; ++i)
+                correct_rows<tile.threads()>(writer, state[i], &shared.lane_sum[2 * i][threadIdx.x], output[i], c,
+                                             row_warp * tile.warp_rows() + 16 * i + lane / 4);
+        }
         WINNOW_UNROLL
         for (int i = 0; i < row_tiles; ++i) {
             WINNOW_UNROLL

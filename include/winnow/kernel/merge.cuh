@@ -8,6 +8,7 @@
 #include "winnow/core/merge_params.hpp"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/stage/anchor_correction.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/merge.cuh"
 
@@ -30,17 +31,22 @@ __global__ void __launch_bounds__(merge_warps * 32) merge_splits(attend_argument
     attend_params<T> const& p = a.params;
     std::int32_t const head = blockIdx.x, row = blockIdx.y, b = blockIdx.z;
     request_view const r = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, b);
-    std::int32_t const cut = larger(r.queries - p.tail, 0);
-    std::int32_t const begin = p.range == row_range::tail_only ? cut : 0;
-    std::int32_t const end = p.range == row_range::without_tail ? cut : r.queries;
+    auto const [begin, end] = rows_of_range(r, p.range, p.tail, p.tail_step);
     if (begin + row >= end) return;
     std::int64_t const first =
         ((static_cast<std::int64_t>(b) * a.schedule.max_rows + row) * a.shape.heads + head) * a.schedule.splits;
     T* const out = p.output.data + p.output.offset(r.outer, r.first_row + begin + row, head);
-    float const lse = merge_parts(
+    float* const merged = shared.output[0];  // a channel is stored by the thread that read it last
+    float lse = merge_parts(
         shared, a.schedule.splits, HeadDim, [&](int i) { return a.partial_lse[first + i]; },
         [&](int i, int c) { return a.partial_output[(first + i) * HeadDim + c]; },
-        [&](int c, float x) { out[c] = rounded<T>(x); });
+        [&](int c, float x) { merged[c] = x; });
+    if (a.correction.output != nullptr) {
+        row_correction const to = correction_of(a, r, b, begin + row, head, 1.0f, lse);
+        for (int c = threadIdx.x; c < HeadDim; c += merge_warps * 32)
+            merged[c] = fmaf(to.other, to.at[c], merged[c] * to.own);
+    }
+    for (int c = threadIdx.x; c < HeadDim; c += merge_warps * 32) out[c] = rounded<T>(merged[c]);
     if (threadIdx.x == 0 && !p.lse.empty())
         p.lse.values(r.outer, r.first_row + begin + row, head) = p.lse.base == lse_base::natural ? lse * ln_2 : lse;
 }

@@ -33,7 +33,8 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
                           tiles * schedule.splits * plan.shape.batch,
                           fast_divider(tiles),
                           fast_divider(schedule.splits),
-                          tile.query == query_place::registers && hopper_query_rows % schedule.tile_heads == 0 &&
+                          tile.query == query_place::registers && schedule.anchor_gap == 1 &&
+                              hopper_query_rows % schedule.tile_heads == 0 &&
                               bulk_addressable(arguments.params.queries),
                           hopper_output_rows % schedule.tile_heads == 0 && bulk_addressable(arguments.params.output)};
     if (a.boxes_in) {
@@ -65,12 +66,55 @@ status launch_portable(attend_arguments<T> const& arguments, attend_plan const& 
                          sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
 }
 
+/// Kernel arguments of a plan's launch, without what decode, splits and anchors add.
+template <class T>
+attend_arguments<T> arguments_of(attend_params<T> const& p, attend_plan const& plan) {
+    attend_schedule const& schedule = plan.schedule;
+    return {p,
+            schedule,
+            plan.shape,
+            fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
+            fast_divider(schedule.tile_heads),
+            fast_divider(schedule.head_groups),
+            fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
+            {},
+            nullptr,
+            nullptr,
+            {}};
+}
+
+/// Starts the kernel of `Problem` that a plan chose: the tiles, without the merge of splits.
+template <attend_problem Problem, class T>
+status launch_tiles(attend_arguments<T> const& arguments, attend_plan const& plan, workspace scratch,
+                    cudaStream_t stream) {
+    attend_schedule const& schedule = plan.schedule;
+    if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
+        if (schedule.path == attend_path::sm90) {
+            switch (schedule.loader) {
+            case key_loader::atoms:
+                if constexpr (Problem.head_dim > 64)  // of one panel atoms are boxes, and plans say so
+                    return launch_hopper<Problem, key_loader::atoms>(arguments, plan, scratch, stream);
+                break;
+            case key_loader::boxes:
+                return launch_hopper<Problem, key_loader::boxes>(arguments, plan, scratch, stream);
+            case key_loader::rows:
+                return launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
+            }
+        }
+    }
+    if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
+        if (schedule.path == attend_path::sm80) return launch_portable<Problem>(arguments, plan, stream);
+    }
+    return {};
+}
+
 /// Runs a plan with the instance that serves `Problem`, one kernel for each path and loader; errc::wrong_plan if the plan chose
 /// another. Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists)
-/// may change between replays within the plan's maxima. `slots` is sparse_decode's.
+/// may change between replays within the plan's maxima. `slots` is sparse_decode's,
+/// `correction` is delta correction's.
 template <attend_problem Problem, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}) {
+              slot_index slots = {}, anchor_results correction = {}) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     batch_shape const shape = p.shape();
@@ -83,39 +127,16 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
                     static_cast<int>(plan.schedule.rows));
     if (auto s = check_workspace(scratch, plan.workspace_bytes); !s) return s;
 
-    attend_schedule const& schedule = plan.schedule;
-    attend_arguments<T> const arguments{
-        p,
-        schedule,
-        shape,
-        fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
-        fast_divider(schedule.tile_heads),
-        fast_divider(schedule.head_groups),
-        fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
-        slots,
-        region<float>(scratch, plan.partial_output),
-        region<float>(scratch, plan.partial_lse)};
     if (shape.batch == 0 || shape.max_queries == 0) return {};
-    status done;
-    if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
-        if (schedule.path == attend_path::sm90) {
-            switch (schedule.loader) {
-            case key_loader::atoms:
-                if constexpr (Problem.head_dim > 64)  // of one panel atoms are boxes, and plans say so
-                    done = launch_hopper<Problem, key_loader::atoms>(arguments, plan, scratch, stream);
-                break;
-            case key_loader::boxes:
-                done = launch_hopper<Problem, key_loader::boxes>(arguments, plan, scratch, stream);
-                break;
-            case key_loader::rows:
-                done = launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
-                break;
-            }
-        }
+    attend_schedule const& schedule = plan.schedule;
+    attend_arguments<T> arguments = arguments_of(p, plan);
+    arguments.slots = slots;
+    arguments.correction = correction;
+    if (schedule.splits > 1) {
+        arguments.partial_output = region<float>(scratch, plan.partial_output);
+        arguments.partial_lse = region<float>(scratch, plan.partial_lse);
     }
-    if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
-        if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream);
-    }
+    status const done = launch_tiles<Problem>(arguments, plan, scratch, stream);
     if (!done || schedule.splits == 1) return done;
     return launch_kernel(merge_splits<T, Problem.head_dim>, dim3(shape.heads, schedule.max_rows, shape.batch),
                          merge_warps * 32, 0, stream, arguments);
@@ -124,14 +145,14 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 /// Runs a plan with any of the instances of one head dimension.
 template <int HeadDim, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}) {
+              slot_index slots = {}, anchor_results correction = {}) {
     switch (plan.schedule.rows) {
     case attend_rows::decode:
-        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots, correction);
     case attend_rows::medium:
-        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots, correction);
     case attend_rows::large:
-        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots, correction);
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }
@@ -139,10 +160,11 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 /// Runs a plan with any of the default instances: head_dim in supported_head_dims, all row classes.
 template <class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}) {
+              slot_index slots = {}, anchor_results correction = {}) {
     if (!plan) return plan.why;
-    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
-                    [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, slots); });
+    return dispatch(
+        supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+        [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, slots, correction); });
 }
 
 }  // namespace winnow

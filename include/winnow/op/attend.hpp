@@ -22,6 +22,9 @@
 
 namespace winnow {
 
+/// Limit of tail_step: a position and a step beyond it still fit int32.
+inline constexpr std::int32_t max_tail_step = 1 << 20;
+
 /// Outcome of planning: a status, the workspace it takes, and how the launch will run. Copyable, holds no pointer.
 struct attend_plan {
     status why;                       ///< ok, or the reason there is no plan
@@ -74,6 +77,8 @@ constexpr status check(attend_params<T> const& p) {
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
     if (p.range == row_range::all && p.tail > 0)
         return fail(errc::out_of_range, "tail", "must be 0 where range is all", p.tail);
+    if (p.tail_step < 1 || p.tail_step > max_tail_step)
+        return fail(errc::out_of_range, "tail_step", "must lie in [1, 2^20]", p.tail_step);
     bool const listed =
         !p.selection.empty() || p.selection.blocks.data != nullptr || p.selection.counts.data != nullptr;
     return listed ? check_selection(p.selection, p.shape()) : status{};
@@ -128,6 +133,25 @@ constexpr attend_target attend_target_of(attend_params<T> const& p, device_info 
             device.shared_memory_per_block};
 }
 
+/// Checks that a schedule's tiles can be numbered, and gives the counter from which blocks draw them its place.
+constexpr status lay_out_tiles(attend_plan& plan) {
+    std::int64_t const tiles =
+        std::int64_t{plan.schedule.query_tiles} * plan.shape.kv_heads * plan.schedule.head_groups;
+    constexpr std::int64_t most_tiles = std::numeric_limits<std::int32_t>::max();
+    if (tiles > most_tiles)  // the grid's first dimension
+        return fail(errc::unsupported, "queries.extent", "row tiles of all heads must be < 2^31", tiles);
+    if (plan.schedule.path == attend_path::sm90) {
+        // Blocks draw from all requests' tiles, and a block may draw once more than there are.
+        std::int64_t const pieces = std::int64_t{plan.schedule.splits} * plan.shape.batch;
+        if (tiles * larger<std::int64_t>(pieces, 1) > most_tiles - plan.device.multiprocessors)
+            return fail(errc::unsupported, "queries.extent", "row tiles of all requests must be < 2^31", tiles);
+        workspace_layout layout{plan.workspace_bytes};
+        plan.next_tile = layout.take(1, sizeof(std::int32_t));
+        plan.workspace_bytes = layout.bytes;
+    }
+    return {};
+}
+
 /// Tiles, splits and workspace of valid params. Reads extents only, so pointers may still be missing.
 template <class T>
 constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info const& device) {
@@ -138,26 +162,10 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
         return result;
     }
     result.shape = p.shape();
-    result.schedule = attend_schedule_of(result.shape, p.selection, p.window,
-                                         p.range == row_range::tail_only ? p.tail : 0, attend_target_of(p, device));
-    std::int64_t const tiles =
-        std::int64_t{result.schedule.query_tiles} * result.shape.kv_heads * result.schedule.head_groups;
-    constexpr std::int64_t most_tiles = std::numeric_limits<std::int32_t>::max();
-    if (tiles > most_tiles) {  // the grid's first dimension
-        result.why = fail(errc::unsupported, "queries.extent", "row tiles of all heads must be < 2^31", tiles);
-        return result;
-    }
-    if (result.schedule.path == attend_path::sm90) {
-        // Blocks draw from all requests' tiles, and a block may draw once more than there are.
-        std::int64_t const pieces = std::int64_t{result.schedule.splits} * result.shape.batch;
-        if (tiles * larger<std::int64_t>(pieces, 1) > most_tiles - device.multiprocessors) {
-            result.why = fail(errc::unsupported, "queries.extent", "row tiles of all requests must be < 2^31", tiles);
-            return result;
-        }
-        workspace_layout layout{result.workspace_bytes};
-        result.next_tile = layout.take(1, sizeof(std::int32_t));
-        result.workspace_bytes = layout.bytes;
-    }
+    result.schedule =
+        attend_schedule_of(result.shape, p.selection, p.window,
+                           p.range == row_range::tail_only ? p.tail + p.tail_step - 1 : 0, attend_target_of(p, device));
+    if (result.why = lay_out_tiles(result); !result.why) return result;
     if (result.schedule.splits > 1) {
         auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
                           result.schedule.splits;

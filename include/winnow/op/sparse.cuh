@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "winnow/op/attend.cuh"
+#include "winnow/op/delta.cuh"
 #include "winnow/op/prune.cuh"
 #include "winnow/op/sparse.hpp"
 
@@ -24,6 +25,7 @@ status launch(sparse_prefill_params<T> const& p, sparse_plan const& plan, worksp
                          region<std::int32_t>(scratch, plan.selection_counts), p.method, p.shape());
     workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
     if (auto s = launch(prune_part(p, selection), plan.prune, rest, stream); !s) return s;
+    if (p.delta.gamma > 0) return launch(delta_part(p, selection), plan.delta, rest, stream);
     if (auto s = launch(attend_part(p, selection), plan.attend, rest, stream); !s) return s;
     return p.dense_tail > 0 ? launch(tail_part(p), plan.tail, rest, stream) : status{};
 }

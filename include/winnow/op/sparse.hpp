@@ -8,6 +8,7 @@
 
 #include "winnow/core/stage_cache.hpp"
 #include "winnow/op/attend.hpp"
+#include "winnow/op/delta.hpp"
 #include "winnow/op/prune.hpp"
 
 namespace winnow {
@@ -29,6 +30,7 @@ struct sparse_prefill_params {
     attention_mask mask = causal{};       ///< causal or full, with the position of row 0
     std::int32_t dense_tail = 0;          ///< last rows of each request that attend to everything (upstream HiP: 64)
     key_summary<T const> summary = {};    ///< as in prune_params
+    delta_options delta = {.gamma = 0};   ///< correction of the rows; gamma 0: none. It has a dense tail of its own
 
     /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
@@ -61,6 +63,7 @@ struct sparse_plan {
     prune_plan prune;                  ///< the pruning half
     attend_plan attend;                ///< the attention half
     attend_plan tail;                  ///< the dense rows of a prefill
+    delta_plan delta;                  ///< a corrected prefill's attention, instead of the two
     std::size_t selection_blocks = 0;  ///< offset of the selection's blocks (prefill)
     std::size_t selection_counts = 0;  ///< offset of its counts (prefill)
     std::size_t scratch = 0;           ///< offset of what prune and attend use in turn
@@ -71,7 +74,7 @@ struct sparse_plan {
     [[nodiscard]] constexpr bool same_layout(sparse_plan const& o) const {
         return workspace_bytes == o.workspace_bytes && selection_blocks == o.selection_blocks &&
                selection_counts == o.selection_counts && scratch == o.scratch && prune.same_layout(o.prune) &&
-               attend.same_layout(o.attend) && tail.same_layout(o.tail);
+               attend.same_layout(o.attend) && tail.same_layout(o.tail) && delta.same_layout(o.delta);
     }
 };
 
@@ -92,6 +95,12 @@ constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_
             .mask = p.mask,
             .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all,
             .tail = p.dense_tail};
+}
+
+/// The attention half of a corrected prefill.
+template <class T>
+constexpr delta_params<T> delta_part(sparse_prefill_params<T> const& p, block_selection const& selection) {
+    return {.base = attend_part(p, selection), .options = p.delta};  // its dense_tail is 0: see check
 }
 
 /// The dense rows at the end of each request.
@@ -170,6 +179,12 @@ constexpr status check(sparse_prefill_params<T> const& p) {
     if (auto s = check_list_rows(p.method, p.shape(), p.shape().batch, "batch"); !s) return s;
     if (auto s = check_summary(p.summary, p.method, p.shape()); !s) return s;
     if (p.dense_tail < 0) return fail(errc::out_of_range, "dense_tail", "must be >= 0", p.dense_tail);
+    if (p.delta.gamma != 0) {
+        if (auto s = check_delta(p.delta, p.mask, "mask", {"delta.gamma", "delta.dense_tail", "delta.form"}); !s)
+            return s;
+        if (p.dense_tail != 0)
+            return fail(errc::out_of_range, "dense_tail", "must be 0 with delta, which has its own", p.dense_tail);
+    }
     return check(attend_part(p, {}));
 }
 
@@ -215,12 +230,17 @@ constexpr sparse_plan sparse_plan_of(sparse_prefill_params<T> const& p, device_i
     result.selection_counts = layout.take(extents.list_count(), sizeof(std::int32_t));
     std::int32_t* const unknown = nullptr;  // the workspace is not there yet; geometry is all that planning looks at
     block_selection const selection = packed_selection<std::int32_t const>(unknown, unknown, p.method, shape);
-    result.attend = attend_plan_of(attend_part(p, selection), device);
+    result.attend.device = device;
+    if (p.delta.gamma > 0) {
+        result.delta = delta_plan_of(delta_part(p, selection), device);
+    } else {
+        result.attend = attend_plan_of(attend_part(p, selection), device);
+    }
     if (p.dense_tail > 0) result.tail = attend_plan_of(tail_part(p), device);
     result.prune = prune_plan_of(p.method, shape, device);
-    result.why = !result.attend.why ? result.attend.why : result.tail.why;
+    result.why = !result.attend.why ? result.attend.why : !result.tail.why ? result.tail.why : result.delta.why;
     result.scratch = layout.bytes;
-    result.workspace_bytes = layout.bytes + larger(result.prune.workspace_bytes,
+    result.workspace_bytes = layout.bytes + larger(larger(result.prune.workspace_bytes, result.delta.workspace_bytes),
                                                    larger(result.attend.workspace_bytes, result.tail.workspace_bytes));
     return result;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "winnow/core/anchor_rows.hpp"
 #include "winnow/core/config.hpp"
 #include "winnow/core/device_info.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -12,6 +13,12 @@
 #include "winnow/policy/attend_tile.hpp"
 
 namespace winnow {
+
+/// Which of the keys that the mask allows a launch attends to.
+enum class attended_keys : std::int32_t {
+    seen,    ///< sinks, window and list
+    omitted  ///< those between sinks and window, which a call without a list omits
+};
 
 /// How one launch covers its work. Depends on maxima only, so it holds for every graph replay.
 struct attend_schedule {
@@ -25,6 +32,8 @@ struct attend_schedule {
     std::int32_t splits = 1;       ///< pieces of the key sequence; > 1 needs partial results and a merge
     std::int32_t split_keys = 0;   ///< keys per piece, a multiple of the tile's
     std::int32_t max_rows = 1;     ///< rows of one request that the launch covers, at most
+    std::int32_t anchor_gap = 1;   ///< positions between two rows; > 1 only where the launch covers anchors
+    attended_keys attended = attended_keys::seen;
     friend constexpr bool operator==(attend_schedule const&, attend_schedule const&) = default;
 };
 
@@ -47,18 +56,31 @@ struct tile_rows {
     std::int32_t count;
 };
 
-/// Rows of tile `index` of a request. With a selection, tiles are cut at multiples of tile_tokens of the absolute
-/// position, so that each lies in one query block; without one, they are cut from the first row that is covered.
+/// Rows of tile `index` of a request, of those that are covered. With a selection, tiles are cut at multiples of tile_tokens
+/// of the absolute position, so that each lies in one query block; without one, they are cut from the first row.
 WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int32_t tile_tokens, bool aligned,
-                                                    request_view const& r, row_range range, std::int32_t tail) {
-    std::int32_t const cut = larger(r.queries - tail, 0);
-    std::int32_t const begin = range == row_range::tail_only ? cut : 0;
-    std::int32_t const end = range == row_range::without_tail ? cut : r.queries;
+                                                    request_view const& r, row_span covered) {
     // Positions below 0 (more queries than keys) are cut at multiples of tile_tokens as well.
-    std::int32_t const phase = ((r.first_position + begin) % tile_tokens + tile_tokens) % tile_tokens;
-    std::int32_t const base = aligned ? begin - phase : begin;
-    std::int32_t const first = larger(base + index * tile_tokens, begin);
-    std::int32_t const last = smaller(base + (index + 1) * tile_tokens, end);
+    std::int32_t const phase = floor_remainder(r.first_position + covered.begin, tile_tokens);
+    std::int32_t const base = aligned ? covered.begin - phase : covered.begin;
+    std::int32_t const first = larger(base + index * tile_tokens, covered.begin);
+    std::int32_t const last = smaller(base + (index + 1) * tile_tokens, covered.end);
+    return {first, larger(last - first, 0)};
+}
+
+/// Anchors of tile `index` of a request, counted by anchor. With a selection a tile has those among tile_tokens positions
+/// (see rows_of_tile), so that they share a list; without one it has tile_tokens anchors.
+WINNOW_HOST_DEVICE constexpr tile_rows anchors_of_tile(std::int32_t index, std::int32_t tile_tokens, bool aligned,
+                                                       request_view const& r, row_span covered,
+                                                       anchor_rows const& anchors) {
+    std::int32_t first = index * tile_tokens, last = first + tile_tokens;
+    if (aligned) {
+        tile_rows const rows = rows_of_tile(index, tile_tokens, true, r, covered);
+        first = rows.count > 0 ? anchors.before(rows.first) : 0;
+        last = rows.count > 0 ? anchors.before(rows.first + rows.count) : 0;
+    } else {
+        last = smaller(last, anchors.before(covered.end));
+    }
     return {first, larger(last - first, 0)};
 }
 
@@ -152,6 +174,13 @@ WINNOW_HOST_DEVICE constexpr granule_sequence granules_of(std::int32_t first, st
     bool const seen = window.recent > 0 && late.window_end > g.window_origin;
     g.window = seen ? ceil_div(late.window_end - g.window_origin, granule_keys) : 0;
     return g;
+}
+
+/// Granules of the keys between sinks and window, one run that begins with the granule of the first such key: for rows of
+/// which the last sees `late`.
+WINNOW_HOST_DEVICE constexpr granule_sequence omitted_granules(visible_ranges const& late) {
+    std::int32_t const first = late.list_begin / granule_keys;
+    return {0, larger(ceil_div(late.list_end, granule_keys) - first, 0), 0, 0};
 }
 
 }  // namespace winnow

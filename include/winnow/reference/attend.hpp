@@ -51,6 +51,21 @@ inline double softmax(std::vector<double>& scores) {
     return most + std::log(sum);
 }
 
+/// Attention of one row: writes its channels and returns the natural log-sum-exp.
+template <class T>
+double attend_row(visible_row<T> const& row, attend_params<T> const& p, std::vector<double>& sum) {
+    std::vector<double> weights;
+    sum.assign(static_cast<std::size_t>(p.queries.extent[3]), 0.0);
+    scores_of(row, p, weights);
+    double const lse = softmax(weights);
+    for (std::size_t n = 0; n < row.count(); ++n) {
+        float const* const value = row.value(n);
+        double const weight = weights[n];
+        for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += weight * static_cast<double>(value[c]);
+    }
+    return lse;
+}
+
 /// Computes `p` on host pointers: checks it, then writes p.output and p.lse, and unrounded results to `exact` if given.
 template <class T>
 status attend(attend_params<T> const& p, attend_result* exact = nullptr, run_options const& options = {}) {
@@ -64,14 +79,8 @@ status attend(attend_params<T> const& p, attend_result* exact = nullptr, run_opt
     }
     double const unit = p.lse.base == lse_base::two ? 1 / std::log(2.0) : 1.0;
     for_each_row(p, 32, options, [&](visible_row<T> const& row) {
-        std::vector<double> weights, sum(channels, 0.0);
-        scores_of(row, p, weights);
-        double const lse = softmax(weights) * unit;
-        for (std::size_t n = 0; n < row.count(); ++n) {
-            float const* const value = row.value(n);
-            double const weight = weights[n];
-            for (std::size_t c = 0; c < channels; ++c) sum[c] += weight * static_cast<double>(value[c]);
-        }
+        std::vector<double> sum;
+        double const lse = attend_row(row, p, sum) * unit;
         T* const output = p.output.data + p.output.offset(row.outer, row.token, row.head);
         for (std::size_t c = 0; c < channels; ++c) output[c] = from_float<T>(static_cast<float>(sum[c]));
         if (!p.lse.empty()) p.lse.values(row.outer, row.token, row.head) = static_cast<float>(lse);

@@ -28,10 +28,14 @@ inline float rounded_dot(float const* q, float const* k, std::int32_t channels) 
     return sum;
 }
 
+/// Whether attend_rounded's last step, to T, is taken.
+enum class last_rounding : std::int32_t { taken, left_out };
+
 /// As attend(), but rounded, and into `result` alone: params.output and params.lse stay as they are. Values of
 /// result.output are T's, those of result.lse floats; rows that are not written hold NaN.
 template <class T>
-status attend_rounded(attend_params<T> const& p, attend_result& result, run_options const& options = {}) {
+status attend_rounded(attend_params<T> const& p, attend_result& result, run_options const& options = {},
+                      last_rounding last = last_rounding::taken) {
     if (auto s = check(p); !s) return s;
     auto const& extent = p.queries.extent;
     auto const channels = static_cast<std::size_t>(extent[3]);
@@ -70,7 +74,8 @@ status attend_rounded(attend_params<T> const& p, attend_result& result, run_opti
         }
         result.lse[at] = (most * factor + std::log2(total)) * unit;
         for (std::size_t c = 0; c < channels; ++c)
-            result.output[at * channels + c] = to_float(from_float<T>(sum[c] / total));
+            result.output[at * channels + c] =
+                last == last_rounding::taken ? to_float(from_float<T>(sum[c] / total)) : sum[c] / total;
     });
     return {};
 }

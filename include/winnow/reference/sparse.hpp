@@ -9,6 +9,7 @@
 
 #include "winnow/op/sparse.hpp"
 #include "winnow/reference/attend.hpp"
+#include "winnow/reference/delta.hpp"
 #include "winnow/reference/parallel.hpp"
 #include "winnow/reference/prune.hpp"
 
@@ -22,6 +23,7 @@ status sparse_prefill(sparse_prefill_params<T> const& p, attend_result* exact = 
     if (auto s = check(p); !s) return s;
     selection_storage const selection(p.method, p.shape());
     if (auto s = prune(prune_part(p, selection.view), trace, options, rounding); !s) return s;
+    if (p.delta.gamma > 0) return delta(delta_part(p, selection.view), exact, options);
     if (auto s = attend(attend_part(p, selection.view), exact, options); !s || p.dense_tail == 0) return s;
     attend_result tail;
     if (auto s = attend(tail_part(p), exact ? &tail : nullptr, options); !s) return s;

@@ -87,14 +87,18 @@ struct covered_rows {
 /// Rows that `p.range` covers.
 template <class T>
 covered_rows covered(attend_params<T> const& p, request_view const& r) {
-    std::int32_t const cut = larger(r.queries - p.tail, 0);
+    std::int64_t cut = larger(r.queries - p.tail, 0);  // moved up to a position that tail_step divides
+    while (cut > 0 && (cut + r.first_position) % p.tail_step != 0) --cut;
+    auto const first_of_tail = static_cast<std::int32_t>(cut);
     switch (p.range) {
     case row_range::all:
         return {0, r.queries};
     case row_range::without_tail:
-        return {0, cut};
+        return {0, first_of_tail};
     case row_range::tail_only:
-        return {cut, r.queries};
+        return {first_of_tail, r.queries};
+    case row_range::anchors:  // no call of attend's
+        break;
     }
     return {0, 0};
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "winnow/core/attend_params.hpp"
+#include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/core/stage_cache.hpp"
 #include "winnow/policy/attend_policy.hpp"
@@ -12,6 +13,17 @@ namespace winnow {
 
 inline constexpr float log2_e = 1.4426950408889634f;
 inline constexpr float ln_2 = 0.6931471805599453f;
+
+/// What rows take from their anchors as they are finished: fp32 [batch, anchor, head, channel], at the first of the splits
+/// that the anchors were computed in. Without `output` rows stay as they are.
+struct anchor_results {
+    float const* output =
+        nullptr;                 ///< what is added to a row; with `lse`, attention over the keys that the anchor omits
+    float const* lse = nullptr;  ///< base 2: output is merged by it and the row's own, instead of added
+    std::int32_t gap = 1;        ///< positions between two anchors
+    std::int32_t anchors = 0;    ///< of one request, at most
+    std::int32_t splits = 1;     ///< places of one anchor and head
+};
 
 /// Kernel arguments: the caller's params and what the plan made of them.
 template <class T>
@@ -24,8 +36,12 @@ struct attend_arguments {
     fast_divider head_groups;    ///< of the schedule
     fast_divider kv_head_tiles;  ///< tiles that read one KV head
     slot_index slots;            ///< decode over a stage cache: rows without a slot see nothing
-    float* partial_output;       ///< fp32 [batch, row, head, split, channel], only with splits
+    float* partial_output;       ///< fp32 [batch, row, head, split, channel]; null: rows are finished here
     float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
+    anchor_results correction;   ///< of finished rows
+
+    /// True if rows leave as partial results: key splits, and anchors.
+    WINNOW_HOST_DEVICE constexpr bool partial() const { return partial_output != nullptr; }
 };
 
 }  // namespace winnow

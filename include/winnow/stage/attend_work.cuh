@@ -3,11 +3,13 @@
 
 #include <cstdint>
 
+#include "winnow/core/anchor_rows.hpp"
 #include "winnow/core/config.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/stage/anchor_correction.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/key_walk.cuh"
 
@@ -16,12 +18,14 @@ namespace winnow {
 /// Which rows and heads a tile computes, and which piece of its keys.
 struct attend_work {
     request_view request;
-    tile_rows rows;
+    tile_rows rows;      ///< or anchors: see row_of
+    std::int32_t phase;  ///< of the anchors, 0 for rows
     std::int32_t batch;
     std::int32_t kv_head;
     std::int32_t first_head;  ///< query head
     std::int32_t heads;       ///< heads packed in this tile
     std::int32_t split;       ///< piece of the key sequence
+    std::int64_t result_row;  ///< of the tile's first row, among the partial results of all requests
 };
 
 /// Work of tile `tile` (of schedule.tiles()), split `split` of request `batch`.
@@ -40,12 +44,27 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     w.split = split;
     w.request = request_of(a.shape, p.rows, p.kv, a.page_size.divisor, p.mask, w.batch);
     if (a.slots.padded(w.batch)) w.request.keys = 0;
-    w.rows = rows_of_tile(index, s.tile_tokens, !p.selection.empty(), w.request, p.range, p.tail);
+    bool const listed = !p.selection.empty();
+    row_span const covered = rows_of_range(w.request, p.range, p.tail, p.tail_step);
+    w.phase = 0;
+    if (p.range == row_range::anchors) {
+        anchor_rows const anchors(w.request.first_position, s.anchor_gap);
+        w.phase = anchors.phase;
+        w.rows = anchors_of_tile(index, s.tile_tokens, listed, w.request, covered, anchors);
+    } else {
+        w.rows = rows_of_tile(index, s.tile_tokens, listed, w.request, covered);
+    }
+    w.result_row = static_cast<std::int64_t>(batch) * s.max_rows + w.rows.first - covered.begin;
     w.kv_head = kv_head;
     std::int32_t const in_group = (inside - later * s.head_groups) * s.tile_heads;
     w.first_head = w.kv_head * a.shape.group() + in_group;
     w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
     return w;
+}
+
+/// Row of the request that stands at `token` in a tile: the next but one, or the next anchor.
+WINNOW_HOST_DEVICE constexpr std::int32_t row_of(attend_schedule const& s, attend_work const& w, std::int32_t token) {
+    return larger((w.rows.first + token) * s.anchor_gap - w.phase, 0);
 }
 
 /// Describes the walk over the tile's keys: list of its query block, ranges of its first and last row. In place: `walk`
@@ -54,9 +73,10 @@ template <class T>
 WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, attend_work const& w) {
     attend_params<T> const& p = a.params;
     std::int32_t const keys = w.request.keys;
-    std::int32_t const first = looking_position(p.mask.kind, w.request.first_position + w.rows.first, keys);
-    std::int32_t const last =
-        looking_position(p.mask.kind, w.request.first_position + w.rows.first + w.rows.count - 1, keys);
+    std::int32_t const first_position = w.request.first_position + row_of(a.schedule, w, 0);
+    std::int32_t const last_position = w.request.first_position + row_of(a.schedule, w, w.rows.count - 1);
+    std::int32_t const first = looking_position(p.mask.kind, first_position, keys);
+    std::int32_t const last = looking_position(p.mask.kind, last_position, keys);
     walk.keys = keys;
     walk.request = w.batch;
     walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
@@ -72,8 +92,7 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
     if (!p.selection.empty()) {
         block_selection const& s = p.selection;
         std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
-        std::int32_t const position = w.request.first_position + w.rows.first + w.rows.count - 1;
-        std::int32_t const block = query_block_of(position, w.request.first_position, s.query_block);
+        std::int32_t const block = query_block_of(last_position, w.request.first_position, s.query_block);
         std::int32_t const head = list_head_of(w.first_head, a.shape.heads, s.list_heads());
         if (row >= 0 && row < s.blocks.extent[0]) {
             walk.list = s.blocks.data + s.blocks.offset(row, head, block);
@@ -84,6 +103,7 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
     walk.early = ranges_of(first, keys, p.window);
     walk.late = ranges_of(last, keys, p.window);
     walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
+    if (a.schedule.attended == attended_keys::omitted) walk.sequence = omitted_granules(walk.late);
 }
 
 /// Where key `position` of the walk's request lies; `outer` < 0: nowhere.
@@ -115,7 +135,8 @@ template <class T>
 WINNOW_DEVICE std::int32_t looking_of(attend_arguments<T> const& a, attend_work const& w, std::int32_t row) {
     std::int32_t const token = a.tile_heads.quotient(row), head = row - token * a.schedule.tile_heads;
     if (token >= w.rows.count || head >= w.heads) return -1;
-    return looking_position(a.params.mask.kind, w.request.first_position + w.rows.first + token, w.request.keys);
+    return looking_position(a.params.mask.kind, w.request.first_position + row_of(a.schedule, w, token),
+                            w.request.keys);
 }
 
 /// What one row sees: keys below `end` of each key_part, from the part's first key on; the window's differs by row.
@@ -180,6 +201,12 @@ struct attend_row_writer {
     attend_arguments<T> const& a;
     attend_work const& w;
 
+    /// True if rows take something from their anchors.
+    WINNOW_DEVICE bool corrects() const { return !a.partial() && a.correction.output != nullptr; }
+    /// Correction of the selected row: see correction_of.
+    WINNOW_DEVICE row_correction correction(float inverse, float& lse) const {
+        return correction_of(a, w.request, w.batch, w.rows.first + token, w.first_head + head, inverse, lse);
+    }
     /// False for rows that do not exist.
     WINNOW_DEVICE bool select(int row) {
         token = a.tile_heads.quotient(row);
@@ -187,14 +214,10 @@ struct attend_row_writer {
         return token < w.rows.count && head < w.heads;
     }
     WINNOW_DEVICE std::int64_t partial_index() const {
-        std::int32_t const begin =
-            a.params.range == row_range::tail_only ? larger(w.request.queries - a.params.tail, 0) : 0;
-        std::int64_t const row =
-            static_cast<std::int64_t>(w.batch) * a.schedule.max_rows + w.rows.first + token - begin;
-        return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
+        return ((w.result_row + token) * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
     }
     WINNOW_DEVICE void channels(int channel, float x, float y) const {
-        if (a.schedule.splits > 1) {
+        if (a.partial()) {
             *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) =
                 make_float2(x, y);
         } else {
@@ -204,7 +227,7 @@ struct attend_row_writer {
             *reinterpret_cast<std::uint32_t*>(at + channel) = ptx::pack<T>(x, y);
         }
     }
-    /// Eight finished channels from `channel` on, rounded and packed. Only without splits.
+    /// Eight finished channels from `channel` on, rounded and packed. Only of finished rows.
     WINNOW_DEVICE void chunk(int channel, uint4 packed) const {
         tensor_view<T, 4> const& o = a.params.output;
         T* const at =
@@ -213,7 +236,7 @@ struct attend_row_writer {
     }
     /// `lse` in base 2.
     WINNOW_DEVICE void log_sum_exp(float lse) const {
-        if (a.schedule.splits > 1) {
+        if (a.partial()) {
             a.partial_lse[partial_index()] = lse;
         } else if (!a.params.lse.empty()) {
             a.params.lse.values(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head) =

@@ -72,13 +72,14 @@ struct hopper_rows {
         constexpr int chunks = HeadDim / 8;
         std::uint32_t const target = ptx::shared_address(s.query[me.thread / 128]);
         tensor_view<T const, 4> const& q = a.params.queries;
-        T const* const base = q.data + q.offset(w.request.outer, w.request.first_row + w.rows.first, w.first_head);
+        T const* const base = q.data + q.offset(w.request.outer, w.request.first_row, w.first_head);
 #pragma unroll 2
         for (int i = me.lane; i < 16 * chunks; i += 32) {
             int const row = i / chunks, chunk = i % chunks, in_tile = me.first_row + row;
             int const token = a.tile_heads.quotient(in_tile), head = in_tile - token * a.schedule.tile_heads;
             bool const exists = token < w.rows.count && head < w.heads;
-            std::int64_t const offset = exists ? token * q.stride[1] + head * q.stride[2] + chunk * 8 : 0;
+            std::int64_t const offset =
+                exists ? row_of(a.schedule, w, token) * q.stride[1] + head * q.stride[2] + chunk * 8 : 0;
             ptx::copy_async_16(target + panel_offset<64>(16 * me.warp + row, chunk), base + offset, exists);
         }
         ptx::copy_async_wait_all();
@@ -315,7 +316,7 @@ struct hopper_rows {
     WINNOW_DEVICE row_results write(attend_work const& w) {
         place const me;
         attend_row_writer<T> writer{a, w};
-        bool const split = a.schedule.splits > 1;
+        bool const split = a.partial();
         float inverse[2];
         row_results r;
         WINNOW_UNROLL
@@ -332,6 +333,19 @@ struct hopper_rows {
             }
         }
         if (split) return r;
+        if (writer.corrects()) {
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                if (!writer.select(me.first_row + me.lane / 4 + 8 * h)) continue;
+                row_correction const to = writer.correction(inverse[h], r.lse[h]);
+                WINNOW_UNROLL
+                for (int part = 0; part < parts; ++part) WINNOW_UNROLL
+                for (int d = 0; d < part_tiles; ++d)
+                    to.apply(8 * (part * part_tiles + d) + 2 * (me.lane % 4), output[part][d][2 * h],
+                             output[part][d][2 * h + 1]);
+                inverse[h] = 1.0f;
+            }
+        }
         ready_results();
         std::uint32_t const tile_address =
             ptx::shared_address(s.results()) + me.thread / 128 * static_cast<std::uint32_t>(64 * HeadDim * sizeof(T));

@@ -25,9 +25,10 @@ struct row_offsets {
 /// Everything that is the same for all threads of a tile.
 struct key_walk {
     granule_sequence sequence;
-    visible_ranges early;      ///< of the tile's first row
-    visible_ranges late;       ///< of the tile's last row
-    std::int32_t const* list;  ///< block ids of the tile's query block
+    visible_ranges early;  ///< of the tile's first row
+    visible_ranges late;   ///< of the tile's last row
+    std::int32_t const*
+        list;  ///< block ids of the tile's query block; null: the keys behind the sinks, one after another
     std::int32_t list_count;
     std::int32_t block_shift;  ///< log2(block_size / granule_keys)
     std::int32_t keys;
@@ -49,6 +50,8 @@ WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32
     if (index < walk.sequence.sinks) return {index * granule_keys, key_part::sink};
     index -= walk.sequence.sinks;
     if (index < walk.sequence.listed) {
+        if (walk.list == nullptr)
+            return {round_down(walk.late.list_begin, granule_keys) + index * granule_keys, key_part::list};
         std::int32_t const block = walk.list[index >> walk.block_shift];
         std::int32_t const inside = index & ((1 << walk.block_shift) - 1);
         std::int32_t const limit = (walk.keys - 1) >> (walk.block_shift + 3);
