@@ -95,6 +95,26 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
         },
         run);
 
+    SECTION("a rotation") {
+        params turned = valid;
+        turned.rotation.theta = 1e4f;
+        REQUIRE(check(turned).ok());
+        auto const indexed = [](params& p) { p.scan = scan_style::chunk_indexed; };
+        testing::require_statuses(
+            turned,
+            std::vector<row>{
+                {[](params& p) { p.rotation.theta = -1; }, errc::out_of_range, "rotation.theta", -1},
+                {[](params& p) { p.scan = static_cast<scan_style>(2); }, errc::out_of_range, "scan", 2},
+                {[](params& p) { p.method.scorer = scorer::mean_key; }, errc::unsupported, "method.scorer", 3},
+                {[](params& p) { p.mask = full{}; }, errc::unsupported, "mask.kind", 1},
+                {[=](params& p) { indexed(p), p.rotation.rotary_dim = 32; }, errc::unsupported, "rotation.rotary_dim",
+                 32},
+                {[=](params& p) { indexed(p), p.rotation.pairing = rope_pairing::adjacent; }, errc::unsupported,
+                 "rotation.pairing", 1},
+            },
+            run);
+    }
+
     SECTION("a failed call writes nothing") {
         params p = valid;
         p.lookahead = -1;

@@ -33,6 +33,13 @@ prune_method with(prune_method m, scorer how, sharing share, probe_path path = p
     return m;
 }
 
+// Lists over keys without rotary embedding. Turned vectors are rounded, so equal sums do not occur, and those of kernel
+// and oracle differ in their last bits.
+void check_rotated(attend_input<bf16>& in, prune_method const& method, scan_style scan,
+                   rope rotation = {.theta = 1e4f}) {
+    check_prune(in, method, 1e-3, [&](prune_params<bf16>& p) { p.rotation = rotation, p.scan = scan; });
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("prune: every scorer, sharing and path", "[gpu]", bf16, fp16) {
@@ -395,5 +402,53 @@ TEST_CASE("prune: scores of every size, keeps of every size", "[gpu]") {
             m.scorer = scorer::centre_probe;
             INFO("kind " << kind << ", keep " << keep);
             check_prune(in, m);
+        }
+}
+
+TEST_CASE("prune rotated: both scans, every sharing and path", "[gpu]") {
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        attend_input<bf16> in({.queries = {75, 75},
+                               .keys = {1500, 803},
+                               .heads = 6,
+                               .kv_heads = 2,
+                               .head_dim = head_dim,
+                               .layout = kv_layout::block_table});
+        for (auto const scan : {scan_style::relative, scan_style::chunk_indexed})
+            for (auto const share : sharings)
+                for (auto const path : paths)
+                    for (auto const& method : {hip_tiny, mixed}) {
+                        INFO("head_dim " << head_dim << ", scan " << static_cast<int>(scan) << ", sharing "
+                                         << static_cast<int>(share) << ", path " << static_cast<int>(path)
+                                         << ", stages " << method.stage_count);
+                        check_rotated(in, with(method, scorer::tree_probe, share, path), scan);
+                    }
+    }
+}
+
+TEST_CASE("prune rotated: small", "[gpu][small]") {
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed})
+        for (std::int32_t const head_dim : {64, 256}) {
+            attend_input<bf16> in({.queries = {20, 20}, .keys = {300, 190}, .heads = 3, .head_dim = head_dim});
+            check_rotated(in, hip_tiny, scan);
+        }
+}
+
+TEST_CASE("prune rotated: rows in slices, windows shorter than a chunk", "[gpu][small]") {
+    constexpr prune_method tall{.stages = {{128, 2, 32, 6}, {128, 1, 8, 9}}, .stage_count = 2, .window = {16, 20}};
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed})
+        for (auto const path : paths) {
+            attend_input<bf16> in({.queries = {100}, .keys = {500}, .heads = 6, .kv_heads = 2, .head_dim = 256});
+            INFO("scan " << static_cast<int>(scan) << ", path " << static_cast<int>(path));
+            check_rotated(in, with(tall, scorer::tree_probe, sharing::per_kv_group, path), scan);
+        }
+}
+
+TEST_CASE("prune rotated: part of the channels, pairs side by side", "[gpu][small]") {
+    for (auto const pairing : {rope_pairing::halves, rope_pairing::adjacent})
+        for (std::int32_t const rotary_dim : {16, 48}) {
+            attend_input<bf16> in({.queries = {40}, .keys = {600}, .heads = 4});
+            INFO("pairing " << static_cast<int>(pairing) << ", rotary_dim " << rotary_dim);
+            check_rotated(in, hip_tiny, scan_style::relative,
+                          {.theta = 100, .rotary_dim = rotary_dim, .pairing = pairing});
         }
 }

@@ -445,3 +445,67 @@ TEST_CASE("reference prune: the hip_3k preset at a realistic length", "[referenc
     CHECK(ids.front() >= 32);
     CHECK(ids.back() < 896);
 }
+
+namespace {
+
+// Product of row 0 of head 0 at position `row`, and a key at position `at`, turned one by one.
+double turned_product(attend_input<bf16>& in, rope const& rotation, std::int32_t key, double row, double at) {
+    std::vector<float> q, k;
+    for (std::int32_t c = 0; c < 64; ++c) {
+        q.push_back(to_float(in.query(0, 0, 0, c)));
+        k.push_back(to_float(in.key(0, key, 0, c)));
+    }
+    auto const frequency = reference::frequencies_of(rotation, 64);
+    auto const a = reference::turned_to(q.data(), 64, rotation, frequency, row);
+    auto const b = reference::turned_to(k.data(), 64, rotation, frequency, at);
+    double sum = 0;
+    for (std::size_t c = 0; c < 64; ++c) sum += a[c] * b[c];
+    return sum;
+}
+
+}  // namespace
+
+TEST_CASE("reference prune: scans over keys without rotary embedding, probes by the letter", "[reference]") {
+    // 100 keys, a window of 40, chunks of 16 behind 16 sinks: [16, 32), [32, 48), [48, 60).
+    attend_input<bf16> in({.queries = {1}, .keys = {100}});
+    rope const rotation{.theta = 100};
+    prune_method const m{.stages = {{1, 1, 16, 2}}, .stage_count = 1, .window = {16, 40}};
+    double const reach = 40 - 16, row = 99;
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed}) {
+        auto p = testing::prune_params_of(in.params(), m);
+        p.rotation = rotation, p.scan = scan;
+        selection_storage const storage(p.method, p.shape());
+        p.selection = storage.view;
+        prune_trace trace;
+        REQUIRE(reference::prune(p, &trace, {.threads = 1}, {false, false, false}).ok());
+        auto const& list = trace.at(0, 0, 0, 0);
+        REQUIRE(list.score.size() == 3);
+        for (std::int32_t c = 0; c < 3; ++c) {
+            // InfiniteHiP's positions: rows at reach + 1, left probes at 0 and right ones at 1; or rows at
+            // min(position, chunks + reach) and probes at the chunk's index.
+            auto const probe = [&](std::int32_t key, std::int32_t side) {
+                return scan == scan_style::relative ? turned_product(in, rotation, key, reach + 1, side)
+                                                    : turned_product(in, rotation, key, std::fmin(row, 3 + reach), c);
+            };
+            std::int32_t left = 16 + 16 * c, right = std::min(left + 16, 60);
+            double best = -infinity;
+            for (int size = 16; size >= 1 && left < right; size /= 2) {
+                std::int32_t const centre = (left + right) / 2;
+                double const a = probe((left + centre) / 2, 0), b = probe((centre + right) / 2, 1);
+                best = std::max({best, a, b});
+                (a > b ? right : left) = centre;
+            }
+            CHECK(std::fabs(list.score[static_cast<std::size_t>(c)] - best) < 1e-4);
+        }
+    }
+}
+
+TEST_CASE("reference prune: where a scan's rows and reach are", "[reference]") {
+    prune_method m = hip_3k;
+    CHECK(scan_reach(m) == 768);
+    m.window.recent = 100;
+    CHECK(scan_reach(m) == 0);
+    CHECK(scan_row_position(50, 100, 768) == 50);
+    CHECK(scan_row_position(3'000'000, 11714, 768) == 12482);
+    CHECK(scan_row_position(2'000'000'000, 2, 2'147'483'647) == 2'000'000'000);
+}

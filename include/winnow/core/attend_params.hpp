@@ -8,6 +8,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/partial.hpp"
+#include "winnow/core/rope.hpp"
 #include "winnow/core/selection.hpp"
 #include "winnow/core/tensor_view.hpp"
 
@@ -35,6 +36,8 @@ struct attend_params {
     attention_mask mask = causal{};       ///< causal or full, with the position of row 0
     row_range range = row_range::all;     ///< rows to compute: all, or without / only the last `tail` of each request
     std::int32_t tail = 0;                ///< see `range`
+    rope rotation = {};  ///< queries and cached keys come without rotary embedding; attention turns them by streaming
+                         ///< positions (core/streaming.hpp). Causal mask; default: nothing is turned
 
     /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }

@@ -30,6 +30,13 @@ enum class probe_path : std::int32_t {
     per_kv_group  ///< one path per KV head, branches compared by the maximum over its query heads; reads fewer keys
 };
 
+/// Where the probes of a tree search stand, of keys that are cached without rotary embedding (InfiniteHiP, section on
+/// context extension). `reach` is the window less a chunk of the first stage.
+enum class scan_style : std::int32_t {
+    relative,      ///< left probes at distance reach + 1 from every row, right ones at reach
+    chunk_indexed  ///< a key at its chunk's number in the stage's list, a row at min(position, chunks + reach)
+};
+
 /// One stage of the pipeline.
 struct prune_stage {
     std::int32_t query_block;   ///< query rows that share a list, 1 to 128, aligned to absolute positions; divides the
@@ -84,6 +91,17 @@ inline constexpr prune_method hip_v1{
 
 /// For tests and short contexts: 16 sinks, 64 recent keys, 64 selected.
 inline constexpr prune_method hip_tiny{.stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}, .stage_count = 2, .window = {16, 64}};
+
+/// Distance between rows and the chunks that a scan looks at; 0 where a chunk is as long as the window.
+WINNOW_HOST_DEVICE constexpr std::int32_t scan_reach(prune_method const& m) {
+    return larger(m.window.recent - m.stages[0].chunk, 0);
+}
+
+/// Where a row that looks from `looking` stands among `chunks` chunks, with scan_style::chunk_indexed.
+WINNOW_HOST_DEVICE constexpr std::int32_t scan_row_position(std::int32_t looking, std::int32_t chunks,
+                                                            std::int32_t reach) {
+    return static_cast<std::int32_t>(smaller<std::int64_t>(looking, std::int64_t{chunks} + reach));
+}
 
 /// First key that no row up to looking position `last` needs from a list: all later ones are in its window. `lookahead`
 /// admits keys that leave the window within that many later decode steps, so that a list reused for so long drops none.

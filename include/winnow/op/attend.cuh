@@ -57,13 +57,14 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
 }
 
 /// Starts the portable kernel of `Problem`.
-template <attend_problem Problem, class T>
+template <attend_problem Problem, key_rotation Rotation, class T>
 status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream) {
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
                     schedule.splits, plan.shape.batch);
-    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, attend_tile_of(Problem).threads(),
-                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
+    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows, Rotation>, grid,
+                         attend_tile_of(Problem).threads(),
+                         sizeof(attend_block_storage<T, Problem.head_dim, Problem.rows, Rotation>), stream, arguments);
 }
 
 /// Runs a plan with the instance that serves `Problem`, one kernel for each path and loader; errc::wrong_plan if the plan chose
@@ -95,7 +96,8 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
         slots,
         region<float>(scratch, plan.partial_output),
-        region<float>(scratch, plan.partial_lse)};
+        region<float>(scratch, plan.partial_lse),
+        rotary_arguments_of(p.rotation, shape.head_dim)};
     if (shape.batch == 0 || shape.max_queries == 0) return {};
     status done;
     if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
@@ -115,7 +117,10 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         }
     }
     if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
-        if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream);
+        if (schedule.path == attend_path::sm80)
+            done = schedule.rotation == key_rotation::none
+                       ? launch_portable<Problem, key_rotation::none>(arguments, plan, stream)
+                       : launch_portable<Problem, key_rotation::streaming>(arguments, plan, stream);
     }
     if (!done || schedule.splits == 1) return done;
     return launch_kernel(merge_splits<T, Problem.head_dim>, dim3(shape.heads, schedule.max_rows, shape.batch),

@@ -10,8 +10,8 @@
 namespace winnow {
 
 /// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a block together
-/// (wgmma), which takes one set of rows for all of them.
-enum class product_unit : std::int32_t { warp, warpgroup };
+/// (wgmma), which takes one set of rows for all of them. `turned`: by each warp, and rows and keys are turned before.
+enum class product_unit : std::int32_t { warp, warpgroup, turned };
 
 /// What a scoring kernel is compiled for.
 struct prune_tuning {
@@ -45,9 +45,8 @@ WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer h
     bool const whole = reads_whole_chunks(how);
     return {.warps = 4,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
-            .blocks = (whole && head_dim > 128) || unit == product_unit::warpgroup || how == scorer::tree_probe_first
-                          ? 2
-                          : 3};
+            .blocks =
+                (whole && head_dim > 128) || unit != product_unit::warp || how == scorer::tree_probe_first ? 2 : 3};
 }
 
 /// Query rows, averaged, that a block holds at a time.
@@ -56,6 +55,11 @@ WINNOW_HOST_DEVICE constexpr std::int32_t prune_rows_held(int head_dim) { return
 /// Scorers that walk down a chunk, from branch to branch.
 WINNOW_HOST_DEVICE constexpr bool walks_tree(scorer s) {
     return s == scorer::tree_probe || s == scorer::tree_probe_first;
+}
+
+/// Copies of each row that a scoring block holds: scan_style::relative turns rows for left and for right probes.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_row_copies(product_unit unit, scan_style scan) {
+    return unit == product_unit::turned && scan == scan_style::relative ? 2 : 1;
 }
 
 /// The warpgroup's kernel serves the default scorer where heads share their rows' walk and rows fill its products. Without

@@ -6,6 +6,7 @@
 #include "winnow/core/attend_params.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/core/stage_cache.hpp"
+#include "winnow/policy/append_policy.hpp"
 #include "winnow/policy/attend_policy.hpp"
 
 namespace winnow {
@@ -26,6 +27,7 @@ struct attend_arguments {
     slot_index slots;            ///< decode over a stage cache: rows without a slot see nothing
     float* partial_output;       ///< fp32 [batch, row, head, split, channel], only with splits
     float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
+    rotary_arguments rotation;   ///< of kernels that turn rows and keys
 };
 
 }  // namespace winnow
