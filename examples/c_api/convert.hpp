@@ -32,7 +32,7 @@ static_assert(same(row_range::all, WINNOW_ALL_ROWS) && same(row_range::without_t
               same(row_range::tail_only, WINNOW_TAIL_ONLY));
 static_assert(same(scorer::tree_probe, WINNOW_TREE_PROBE) && same(scorer::tree_probe_first, WINNOW_TREE_PROBE_FIRST) &&
               same(scorer::centre_probe, WINNOW_CENTRE_PROBE) && same(scorer::mean_key, WINNOW_MEAN_KEY) &&
-              same(scorer::min_max_bound, WINNOW_MIN_MAX_BOUND));
+              same(scorer::min_max_bound, WINNOW_MIN_MAX_BOUND) && same(scorer::antidiagonal, WINNOW_ANTIDIAGONAL));
 static_assert(same(probe_path::per_head, WINNOW_PATH_PER_HEAD) &&
               same(probe_path::per_kv_group, WINNOW_PATH_PER_KV_GROUP));
 static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv_group, WINNOW_PER_KV_GROUP) &&

@@ -173,7 +173,8 @@ typedef enum winnow_scorer {
     WINNOW_TREE_PROBE_FIRST, /* binary search by the first key of each branch; the last one is the score */
     WINNOW_CENTRE_PROBE,     /* one probe, in the middle of the chunk */
     WINNOW_MEAN_KEY,         /* one probe, the mean of the chunk's keys */
-    WINNOW_MIN_MAX_BOUND     /* the most that a key within the chunk's bounds can give */
+    WINNOW_MIN_MAX_BOUND,    /* the most that a key within the chunk's bounds can give */
+    WINNOW_ANTIDIAGONAL      /* the best sum of scores over the antidiagonal of query_stride rows and keys */
 } winnow_scorer;
 
 typedef enum winnow_probe_path { WINNOW_PATH_PER_HEAD = 0, WINNOW_PATH_PER_KV_GROUP } winnow_probe_path;

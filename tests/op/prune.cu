@@ -1,5 +1,6 @@
 // prune against the oracle: equal lists on integers for every scorer, path, sharing and preset, margins otherwise.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -15,8 +16,8 @@ using testing::list_of;
 
 namespace {
 
-constexpr scorer scorers[] = {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
-                              scorer::min_max_bound};
+constexpr scorer scorers[] = {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe,
+                              scorer::mean_key,   scorer::min_max_bound,    scorer::antidiagonal};
 constexpr sharing sharings[] = {sharing::per_batch, sharing::per_kv_group, sharing::per_head};
 constexpr probe_path paths[] = {probe_path::per_head, probe_path::per_kv_group};
 
@@ -84,6 +85,39 @@ TEST_CASE("prune: more rows than a scoring block holds at a time", "[gpu][small]
                 INFO("scorer " << static_cast<int>(how) << ", path " << static_cast<int>(path) << ", rows " << rows);
                 check_prune(in, with(tall, how, sharing::per_kv_group, path));
             }
+}
+
+TEST_CASE("prune: antidiagonals of every stride, groups cut by the call, chunks cut by the window", "[gpu]") {
+    for (std::int32_t const stride : {1, 2, 4, 8, 16})
+        for (std::int32_t const rows : {1, 3, 70})
+            for (std::int32_t const head_dim : {64, 128, 256}) {
+                prune_method m{
+                    .stages = {{64, stride, 64, 5}, {32, stride, 16, 9}}, .stage_count = 2, .window = {16, 37}};
+                m.scorer = scorer::antidiagonal;
+                attend_input<bf16> in({.queries = {rows, rows},
+                                       .keys = {901, 333},
+                                       .heads = 6,
+                                       .kv_heads = 2,
+                                       .head_dim = head_dim,
+                                       .layout = kv_layout::block_table,
+                                       .values = draw::integers});
+                INFO("stride " << stride << ", rows " << rows << ", head_dim " << head_dim);
+                for (auto const share : sharings) check_prune(in, with(m, scorer::antidiagonal, share));
+            }
+}
+
+TEST_CASE("prune: antidiagonals of scores that are all negative", "[gpu][small]") {
+    // The last chunk is cut short: squares that it does not have must not count as zeros.
+    prune_method m{.stages = {{16, 4, 32, 3}}, .stage_count = 1, .window = {32, 37}};
+    m.scorer = scorer::antidiagonal;
+    attend_input<bf16> in({.queries = {16}, .keys = {401}, .heads = 2, .values = draw::integers});
+    for (std::int32_t i = 0; i < 16; ++i)
+        for (std::int32_t h = 0; h < 2; ++h)
+            for (std::int32_t c = 0; c < 64; ++c) in.query(0, i, h, c) = from_float<bf16>(1.0f);
+    for (std::int32_t j = 0; j < 401; ++j)
+        for (std::int32_t c = 0; c < 64; ++c)
+            in.key(0, j, 0, c) = from_float<bf16>(-std::fabs(to_float(in.key(0, j, 0, c))) - 1);
+    check_prune(in, m);
 }
 
 TEST_CASE("prune: candidates that fill some warps of selection", "[gpu][small]") {

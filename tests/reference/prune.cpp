@@ -88,6 +88,36 @@ TEST_CASE("reference prune: scores of two chunks by hand", "[reference]") {
     CHECK(scores(scorer::mean_key)[0] == Catch::Approx(31.0 / 8));
     CHECK(scores(scorer::mean_key)[1] == Catch::Approx(12.0 / 8));
     CHECK(scores(scorer::min_max_bound) == std::vector<double>{9, 8});
+    CHECK(scores(scorer::antidiagonal) == std::vector<double>{9, 8});  // a stride of 1: every key
+}
+
+TEST_CASE("reference prune: sums over antidiagonals by hand", "[reference]") {
+    // Rows 16 .. 19 with queries 1, 2, 3, 4; chunks [0, 8) and [8, 16). A square of stride 4 is 4 k0 + 3 k1 + 2 k2 + 1 k3.
+    auto in = scored(std::vector<float>{2, 9, 4, 1, 0, 3, 5, 7, -1, 6, -2, 8, 1, 1, -3, 2, 0, 0, 0, 0}, 4);
+    for (std::int32_t i = 0; i < 4; ++i) in.query(0, i, 0, 0) = from_float<fp16>(static_cast<float>(i + 1));
+    prune_method m{.stages = {{4, 4, 8, 1}}, .stage_count = 1, .window = {0, 4}, .scorer = scorer::antidiagonal};
+    auto const scores = [&](attention_mask mask = causal{}, std::int32_t rows = 4) {
+        auto p = testing::prune_params_of(in.params(), m);
+        p.mask = mask, p.queries.extent[1] = rows;
+        return run(p).trace.at(0, 0, 0, 0).score;
+    };
+    // 8 + 27 + 8 + 1, 0 + 9 + 10 + 7; -4 + 18 - 4 + 8, 4 + 3 - 6 + 2.
+    CHECK(scores() == std::vector<double>{44, 18});
+    // Rows 16 and 17 alone: the last two keys of a square, 2 k2 + 1 k3.
+    CHECK(scores(causal{16}, 2) == std::vector<double>{17, 4});
+    // Row 19 alone, as at decode: 1 times the first key of each square.
+    CHECK(scores(causal{19}, 1) == std::vector<double>{2, 1});
+    // Stride 2: rows 16, 17 give 2 k0 + 1 k1, rows 18, 19 give 4 k0 + 3 k1: 20 + 21, -8 + 24.
+    m.stages[0].query_stride = 2;
+    CHECK(scores() == std::vector<double>{41, 16});
+}
+
+TEST_CASE("reference prune: a square counts for rows that see all of it", "[reference]") {
+    // Rows 4 .. 11, no window: of the chunk [8, 16) the first group sees nothing, the second starts at row 8.
+    auto in = scored(std::vector<float>{0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 5, 5}, 8);
+    prune_method m{.stages = {{16, 4, 8, 1}}, .stage_count = 1, .window = {0, 0}, .scorer = scorer::antidiagonal};
+    auto const r = run(testing::prune_params_of(in.params(), m));
+    CHECK(r.trace.at(0, 0, 0, 0).score == std::vector<double>{0, -infinity});
 }
 
 TEST_CASE("reference prune: a last chunk that is cut short", "[reference]") {
@@ -128,8 +158,8 @@ TEST_CASE("reference prune: no key of a chunk scores above its bound", "[referen
 
 TEST_CASE("reference prune: ties go to the smaller index, equal probes to the right", "[reference]") {
     auto in = scored(std::vector<float>(64, 1.0f));
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         CHECK(run(testing::prune_params_of(in.params(), one_stage(how, 3))).list(0, 0, 0) == range(0, 3));
     // Probes 2 and 6 tie, and so do the first keys 0 and 4: what lies to the right decides.
     auto tied = scored(std::vector<float>{1, 0, 1, 7, 1, 1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0});
@@ -199,8 +229,8 @@ TEST_CASE("reference prune: one probe a chunk against another formula", "[refere
 }
 
 TEST_CASE("reference prune: a planted needle is found by every scorer, path and sharing", "[reference]") {
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         for (auto const path : {probe_path::per_head, probe_path::per_kv_group})
             for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
                 for (std::int32_t const needle : {2, 41, 60}) {  // block of 8 keys
@@ -309,7 +339,7 @@ TEST_CASE("reference prune: a shared path serves all heads of a KV group", "[ref
         CHECK(a.list(0, 0, 0) == b.list(0, 0, 0));
     }
     SECTION("scorers without a path do not depend on it") {
-        for (auto const how : {scorer::centre_probe, scorer::mean_key, scorer::min_max_bound}) {
+        for (auto const how : {scorer::centre_probe, scorer::mean_key, scorer::min_max_bound, scorer::antidiagonal}) {
             prune_method m = hip_tiny;
             m.scorer = how, m.sharing = sharing::per_head;
             auto const a = run(testing::prune_params_of(in.params(), m));

@@ -20,8 +20,9 @@ enum class scorer : std::int32_t {
     tree_probe_first,  ///< binary search by the first key of each branch; score is the last representative (the paper)
     centre_probe,      ///< one probe, at (left + right) / 2
     mean_key,          ///< one probe, the mean of the chunk's keys
-    min_max_bound      ///< no product with a key of the chunk is higher: each channel takes its best of the chunk's
+    min_max_bound,     ///< no product with a key of the chunk is higher: each channel takes its best of the chunk's
                        ///< smallest and largest key there (Quest)
+    antidiagonal  ///< the best sum of scores over the antidiagonal of query_stride rows and as many keys (XAttention)
 };
 
 /// Which heads walk a tree search together. Scorers without a path do not depend on it.
@@ -45,6 +46,9 @@ struct prune_stage {
     std::int32_t chunk;         ///< keys per chunk: a power of two up to 65536, smaller than the stage before's
     std::int32_t keep;          ///< chunks kept, 1 to 65536
 };
+
+/// Longest stride of the scorer antidiagonal: 8 groups of so many rows are the least that a scoring block holds.
+inline constexpr std::int32_t max_antidiagonal = 16;
 
 /// Most stages of a method.
 inline constexpr int max_prune_stages = 8;

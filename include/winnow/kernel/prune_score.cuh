@@ -12,6 +12,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/policy/prune_policy.hpp"
 #include "winnow/ptx/grid_dependency.cuh"
+#include "winnow/stage/prune_antidiagonal.cuh"
 #include "winnow/stage/prune_place.cuh"
 #include "winnow/stage/prune_rows.cuh"
 #include "winnow/stage/prune_walk.cuh"
@@ -68,9 +69,13 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     if (!place.due || place.candidates <= stage.keep || first_chunk >= place.candidates) return;
     std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
     std::int32_t const first_group = place.span.first / stage.query_stride;
-    prune_row_set const set{first_group,     place.span.last / stage.query_stride - first_group + 1,
-                            first_head,      a.units.heads,
-                            a.units.walkers, rows_of_product(Unit)};
+    prune_row_set const set{first_group,
+                            place.span.last / stage.query_stride - first_group + 1,
+                            first_head,
+                            a.units.heads,
+                            a.units.walkers,
+                            rows_of_product(Unit),
+                            prune_residues(How, stage.query_stride)};
     std::int32_t const walkers_held = set.walkers_held(held), slices = set.slices(held);
     std::int32_t const tiles = ceil_div(chunks, per_tile);
     prune_turning<Unit> turning;
@@ -95,6 +100,8 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
             if (first_walker > 0) __syncthreads();
             if constexpr (Unit == product_unit::turned)
                 hold_turned_rows<T, HeadDim>(shared, a, turning, set, first_walker, 0, walkers * set.padded());
+            else if constexpr (How == scorer::antidiagonal)  // one walker
+                hold_single_rows<T, HeadDim>(shared, queries, set, 0, set.padded());
             else
                 hold_query_rows<T, HeadDim, Unit>(shared, queries, set, first_walker, 0, walkers * set.padded());
             __syncthreads();
@@ -122,7 +129,10 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
                 slices,
                 whole_chunks,
                 turning};
-            score_chunks<How, tuning.key_tiles>(prober, chunk, stage.chunk);
+            if constexpr (How == scorer::antidiagonal)
+                score_antidiagonals<tuning.key_tiles>(prober, chunk, stage.chunk);
+            else
+                score_chunks<How, tuning.key_tiles>(prober, chunk, stage.chunk);
             WINNOW_UNROLL
             for (int s = 0; s < slots; ++s) {
                 std::int32_t const c = from + 8 * s + t % 32 / 4;

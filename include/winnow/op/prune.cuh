@@ -17,7 +17,8 @@ namespace winnow {
 /// Scores of one stage by kernels that multiply as `Unit` does.
 template <int HeadDim, scorer How, product_unit Unit, class T>
 status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t stream, launch_order order) {
-    std::int32_t const copies = prune_row_copies(Unit, a.params.scan);
+    std::int32_t const copies =
+        prune_row_copies(Unit, a.params.scan) * prune_residues(How, a.params.method.stages[a.stage].query_stride);
     std::int32_t const rows = rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim,
                                         rows_of_product(Unit), copies);
     return launch_kernel(prune_score<T, HeadDim, How, Unit>, blocks, prune_tuning_of(HeadDim, How, Unit).warps * 32,

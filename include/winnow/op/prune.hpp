@@ -81,7 +81,13 @@ constexpr status check(prune_method const& m) {
     std::int32_t const block = m.last().chunk;
     if (block < 8 || block > 128)
         return fail(errc::unsupported, "method.stages.chunk", "the last stage's must be 8, 16, 32, 64 or 128", block);
-    if (auto s = check_enum(m.scorer, scorer::min_max_bound, "method.scorer"); !s) return s;
+    if (auto s = check_enum(m.scorer, scorer::antidiagonal, "method.scorer"); !s) return s;
+    for (int i = 0; i < m.stage_count && m.scorer == scorer::antidiagonal; ++i) {
+        std::int32_t const stride = m.stages[i].query_stride;
+        if (!is_power_of_two(stride) || stride > max_antidiagonal || stride > m.stages[i].chunk)
+            return fail(errc::out_of_range, "method.stages.query_stride",
+                        "must be a power of two up to 16 and the chunk with the scorer antidiagonal", stride);
+    }
     if (auto s = check_enum(m.path, probe_path::per_kv_group, "method.path"); !s) return s;
     if (auto s = check_enum(m.sharing, sharing::per_head, "method.sharing"); !s) return s;
     if (m.window.sinks < 0) return fail(errc::out_of_range, "method.window.sinks", "must be >= 0", m.window.sinks);

@@ -42,7 +42,7 @@ WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
 /// for two. A warpgroup's products take 64 registers more, and two blocks of them fill the tensor cores.
 WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
                                                           product_unit unit = product_unit::warp) {
-    bool const whole = reads_whole_chunks(how);
+    bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
     return {.warps = 4,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
             .blocks =
@@ -55,6 +55,11 @@ WINNOW_HOST_DEVICE constexpr std::int32_t prune_rows_held(int head_dim) { return
 /// Scorers that walk down a chunk, from branch to branch.
 WINNOW_HOST_DEVICE constexpr bool walks_tree(scorer s) {
     return s == scorer::tree_probe || s == scorer::tree_probe_first;
+}
+
+/// Rows that a scoring block holds for each averaged one: antidiagonals take the rows of a group one by one.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_residues(scorer how, std::int32_t query_stride) {
+    return how == scorer::antidiagonal ? query_stride : 1;
 }
 
 /// Copies of each row that a scoring block holds: scan_style::relative turns rows for left and for right probes.

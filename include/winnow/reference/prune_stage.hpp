@@ -60,6 +60,41 @@ struct prune_request {
     }
 };
 
+/// The best sum over the antidiagonal of a square of `stride` rows and keys, for one head: see scorer::antidiagonal. Rows
+/// that the query block does not have and keys beyond the chunk count as zeros.
+template <class T>
+double antidiagonal_score(prune_request<T>& q, query_span span, std::int32_t stride, std::int32_t head,
+                          std::int32_t kv_head, std::int32_t left, std::int32_t right) {
+    auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
+    auto& cache = q.caches[static_cast<std::size_t>(kv_head)];
+    std::vector<float> row(channels);
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::int32_t group = span.first / stride; group <= span.last / stride; ++group) {
+        std::int32_t const first = larger(group * stride, span.first);
+        std::int32_t const look = q.p.mask.kind == mask_kind::causal ? first : q.view.keys - 1;
+        for (std::int32_t square = left; square < right; square += stride) {
+            if (smaller(square + stride, right) - 1 > look) continue;
+            double sum = 0;
+            for (std::int32_t r = 0; r < stride; ++r) {
+                std::int32_t const position = group * stride + stride - 1 - r, key = square + r;
+                // A key that no row of the block meets is not looked at; a NaN among the others reaches every sum.
+                bool met = false;
+                for (std::int32_t at = span.first; at <= span.last && !met; ++at) met = at % stride == stride - 1 - r;
+                if (!met || key >= right) continue;
+                bool const exists = position >= span.first && position <= span.last;
+                T const* const from =
+                    q.p.queries.data +
+                    q.p.queries.offset(q.view.outer, exists ? q.view.first_row + position - q.view.first_position : 0,
+                                       head);
+                for (std::size_t c = 0; c < channels; ++c) row[c] = exists ? to_float(from[c]) : 0.0f;
+                sum += dot(row.data(), cache.key(cache.fetch(key)), static_cast<std::int32_t>(channels));
+            }
+            best = std::fmax(best, sum);
+        }
+    }
+    return best;
+}
+
 /// Averages the rows of `span` in groups of stage.query_stride, aligned to absolute positions.
 template <class T>
 query_groups groups_of(prune_request<T> const& q, prune_stage const& stage, query_span span, std::int32_t head) {
@@ -217,6 +252,8 @@ double chunk_score(prune_request<T>& q, std::vector<query_groups const*> const& 
         }
         return over_heads(mean.data(), right - 1);
     }
+    case scorer::antidiagonal:  // takes rows one by one: antidiagonal_score
+        break;
     }
     return minus_infinity;
 }
@@ -285,6 +322,11 @@ pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32
                 for (auto const& r : rows) side[s].push_back(turned_groups(q, r, s, chunks));
         for (std::size_t i = 0; i < list.left.size(); ++i) {
             std::int32_t const left = list.left[i], right = smaller(left + stage.chunk, end);
+            if (method.scorer == scorer::antidiagonal) {
+                list.score[i] = std::fmax(
+                    list.score[i], antidiagonal_score(q, span, stage.query_stride, head, head / group, left, right));
+                continue;
+            }
             if (!q.p.rotation.empty()) {
                 list.score[i] =
                     std::fmax(list.score[i], turned_chunk_score(q, side[0], side[1], head / group, stage.chunk, left,
