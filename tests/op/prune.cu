@@ -13,6 +13,7 @@ using testing::attend_input;
 using testing::check_prune;
 using testing::draw;
 using testing::list_of;
+using testing::run_prune;
 
 namespace {
 
@@ -485,4 +486,52 @@ TEST_CASE("prune rotated: part of the channels, pairs side by side", "[gpu][smal
             check_rotated(in, hip_tiny, scan_style::relative,
                           {.theta = 100, .rotary_dim = rotary_dim, .pairing = pairing});
         }
+}
+
+TEST_CASE("prune rotated: three million keys", "[gpu]") {
+    // Sixteen pages serve the whole context: it is long, its contents small.
+    constexpr std::int32_t keys = 3'000'000, page = 16;
+    constexpr prune_method coarse{
+        .stages = {{16, 2, 32768, 5}, {16, 1, 1024, 6}, {16, 1, 16, 8}}, .stage_count = 3, .window = {32, 1 << 16}};
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed})
+        for (std::int32_t const rows : {1, 20}) {
+            attend_input<bf16> in({.queries = {rows},
+                                   .keys = {256},
+                                   .heads = 4,
+                                   .kv_heads = 2,
+                                   .layout = kv_layout::block_table,
+                                   .page_size = page});
+            std::size_t const table = in.memory().take<std::int32_t>(keys / page);
+            std::size_t const length = in.memory().take<std::int32_t>(1);
+            for (std::int32_t i = 0; i < keys / page; ++i)  // no two chunks alike, so that scores do not tie
+                in.memory().at<std::int32_t>(table)[i] = in.pages()[(i ^ (i >> 4) ^ (i >> 9) ^ (i >> 13)) % 16];
+            *in.memory().at<std::int32_t>(length) = keys;
+            auto const queries = reinterpret_cast<std::uintptr_t>(in.params(nullptr).queries.data);
+            INFO("scan " << static_cast<int>(scan) << ", rows " << rows);
+            auto const found = check_prune(in, coarse, 1e-3, [&](prune_params<bf16>& p) {
+                auto const base = reinterpret_cast<std::uintptr_t>(p.queries.data) - queries;
+                p.kv.pages = reinterpret_cast<std::int32_t const*>(base + table);
+                p.kv.length = reinterpret_cast<std::int32_t const*>(base + length);
+                p.kv.table_stride = keys / page, p.kv.max_length = keys;
+                p.rotation = {.theta = 5e5f}, p.scan = scan;
+            });
+            CHECK(found.view.counts(0, 0, 0) == 8);
+        }
+}
+
+TEST_CASE("prune rotated: chunks of a prompt give the lists of one call", "[gpu]") {
+    attend_input<bf16> in({.queries = {192}, .keys = {900}, .heads = 2});
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed}) {
+        auto const set = [scan](prune_params<bf16>& p) { p.rotation = {.theta = 1e4f}, p.scan = scan; };
+        auto const whole = run_prune(in, mixed, [&](prune_params<bf16>& p) { set(p), p.mask = causal{704}; });
+        for (std::int32_t const first : {0, 64, 128}) {
+            auto const part = run_prune(in, mixed, [&](prune_params<bf16>& p) {
+                set(p);
+                p.mask = causal{704 + first};
+                p.queries.data += first * p.queries.stride[1], p.queries.extent[1] = 64;
+            });
+            INFO("scan " << static_cast<int>(scan) << ", rows from " << first);
+            for (std::int32_t m = 0; m < 4; ++m) CHECK(list_of(part, 0, 0, m) == list_of(whole, 0, 0, first / 16 + m));
+        }
+    }
 }
