@@ -27,7 +27,8 @@ constexpr choice choices[] = {
     {"tree_probe_first, path per head", winnow::scorer::tree_probe_first, winnow::probe_path::per_head},
     {"centre_probe", winnow::scorer::centre_probe, winnow::probe_path::per_head},
     {"mean_key", winnow::scorer::mean_key, winnow::probe_path::per_head},
-    {"min_max_bound", winnow::scorer::min_max_bound, winnow::probe_path::per_head}};
+    {"min_max_bound", winnow::scorer::min_max_bound, winnow::probe_path::per_head},
+    {"antidiagonal", winnow::scorer::antidiagonal, winnow::probe_path::per_head}};
 
 int failed(char const* what, winnow::status const& s) {
     std::fprintf(stderr, "%s: %s %s, found %lld\n", what, s.field, s.rule, static_cast<long long>(s.value));

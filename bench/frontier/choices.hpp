@@ -19,7 +19,8 @@ inline constexpr frontier_choice frontier_choices[] = {
     {"tree_probe_first", scorer::tree_probe_first, probe_path::per_kv_group},
     {"centre_probe", scorer::centre_probe, probe_path::per_kv_group},
     {"mean_key", scorer::mean_key, probe_path::per_kv_group},
-    {"min_max_bound", scorer::min_max_bound, probe_path::per_kv_group}};
+    {"min_max_bound", scorer::min_max_bound, probe_path::per_kv_group},
+    {"antidiagonal", scorer::antidiagonal, probe_path::per_kv_group}};
 
 /// Selected keys, in eighths of what attention could list at most.
 inline constexpr std::int32_t frontier_budgets[] = {512, 1024, 2048, 4096};

@@ -13,7 +13,8 @@ import json
 import math
 
 COLOURS = {"tree_probe": "#1b6ca8", "tree_probe_path_per_head": "#6baed6", "tree_probe_first": "#2a9d5c",
-           "centre_probe": "#c77d0a", "mean_key": "#a83232", "min_max_bound": "#7a4fa3"}
+           "centre_probe": "#c77d0a", "mean_key": "#a83232", "min_max_bound": "#7a4fa3",
+           "antidiagonal": "#d0548f"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 330, 60, 16, 34, 48
 
 

@@ -19,10 +19,13 @@ namespace {
 // --- Prefill ---------------------------------------------------------------------------------------------------------
 
 struct prefill_case {
-    prefill_case(problem_shape const& s, prune_method const& method) : tensors(s) {
+    prefill_case(problem_shape const& s, prune_method const& method, rope const& rotation = {},
+                 scan_style scan = scan_style::relative)
+        : tensors(s) {
         auto const p = tensors.dense();
         params.queries = p.queries, params.keys = p.keys, params.values = p.values, params.kv = p.kv;
         params.output = p.output, params.scale = p.scale, params.method = method;
+        params.rotation = rotation, params.scan = scan;
         made = plan(params, this_machine().info);
         require(made.why);
         scratch = device_array<char>(made.workspace_bytes);
@@ -59,11 +62,33 @@ prepared prefill(problem_shape const& s, prune_method const& method) {
     return {[c](cudaStream_t stream) { return c->launch(stream); }, w};
 }
 
+// Keys cached without rotary embedding. Their lists are held against the reference by tests/op/sparse.cu: integers do not
+// stay integers when they turn.
+constexpr rope turning{.theta = 5e5f};
+
+prepared prefill_turned(problem_shape const& s, prune_method const& method, scan_style scan) {
+    auto const c = std::make_shared<prefill_case>(s, method, turning, scan);
+    c->tensors.fill_inputs(draw::normal);
+    return {[c](cudaStream_t stream) { return c->launch(stream); }, {.dense_ms = dense_ms(c->tensors)}};
+}
+
 // --- Decode ----------------------------------------------------------------------------------------------------------
 
 prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
     auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages));
     c->check();
+    c->fill_lists();
+    return {[c](cudaStream_t stream) { return c->launch(stream); },
+            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
+            {},
+            [c](cudaStream_t stream) { c->set_step(1, stream); }};
+}
+
+prepared decode_turned(problem_shape const& s, prune_method const& method, std::int32_t cached_stages,
+                       scan_style scan) {
+    auto const c =
+        std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages), turning, scan);
+    c->tensors.fill_inputs(draw::normal);
     c->fill_lists();
     return {[c](cudaStream_t stream) { return c->launch(stream); },
             {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
@@ -127,9 +152,26 @@ void add_decode() {
             }
 }
 
+void add_turned() {
+    std::pair<char const*, scan_style> const scans[] = {{"relative", scan_style::relative},
+                                                        {"chunk_indexed", scan_style::chunk_indexed}};
+    for (auto const& [name, scan] : scans)
+        for (std::int32_t const keys : {128 * k, M}) {
+            std::string const end = std::string("/hip_3k/without_rope/") + name;
+            add("full/sparse_prefill/32k_of_" + size_name(keys) + end, benchmark::kMillisecond,
+                [=, scan = scan] { return prefill_turned({.queries = 32 * k, .keys = keys}, hip_3k, scan); });
+            for (std::int32_t cached = 0; cached <= hip_3k.stage_count; ++cached)
+                add("full/sparse_decode/" + size_name(keys) + "/batch:1/contiguous" + end +
+                        "/stages_cached:" + std::to_string(cached),
+                    benchmark::kMicrosecond,
+                    [=, scan = scan] { return decode_turned({.keys = keys}, hip_3k, cached, scan); });
+        }
+}
+
 void add_all() {
     add_prefill();
     add_decode();
+    add_turned();
 }
 
 }  // namespace

@@ -21,13 +21,15 @@ inline refresh_intervals intervals_with_cached(prune_method const& method, std::
 }
 
 struct decode_case {
-    decode_case(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals)
+    decode_case(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals,
+                rope const& rotation = {}, scan_style scan = scan_style::relative)
         : tensors(s), step(static_cast<std::size_t>(s.batch)),
           step_values(std::vector<std::int32_t>(static_cast<std::size_t>(s.batch), 1)),
           lists(stage_cache_entries(method, s.heads, s.kv_heads, s.batch)) {
         auto const p = tensors.dense();
         params.queries = p.queries, params.keys = p.keys, params.values = p.values, params.kv = p.kv;
         params.output = p.output, params.scale = p.scale, params.method = method;
+        params.rotation = rotation, params.scan = scan;
         params.cache.step = step.data(), params.cache.lists = lists.data();
         params.cache.slots = s.batch, params.cache.intervals = intervals;
         made = plan(params, this_machine().info);

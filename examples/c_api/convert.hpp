@@ -32,7 +32,8 @@ static_assert(same(row_range::all, WINNOW_ALL_ROWS) && same(row_range::without_t
               same(row_range::tail_only, WINNOW_TAIL_ONLY));
 static_assert(same(scorer::tree_probe, WINNOW_TREE_PROBE) && same(scorer::tree_probe_first, WINNOW_TREE_PROBE_FIRST) &&
               same(scorer::centre_probe, WINNOW_CENTRE_PROBE) && same(scorer::mean_key, WINNOW_MEAN_KEY) &&
-              same(scorer::min_max_bound, WINNOW_MIN_MAX_BOUND));
+              same(scorer::min_max_bound, WINNOW_MIN_MAX_BOUND) && same(scorer::antidiagonal, WINNOW_ANTIDIAGONAL));
+static_assert(same(scan_style::relative, WINNOW_RELATIVE) && same(scan_style::chunk_indexed, WINNOW_CHUNK_INDEXED));
 static_assert(same(probe_path::per_head, WINNOW_PATH_PER_HEAD) &&
               same(probe_path::per_kv_group, WINNOW_PATH_PER_KV_GROUP));
 static_assert(same(sharing::per_batch, WINNOW_PER_BATCH) && same(sharing::per_kv_group, WINNOW_PER_KV_GROUP) &&
@@ -221,7 +222,8 @@ attend_params<T> params_of(winnow_attend_params const& c) {
             .mask = from(c.mask),
             .range = static_cast<row_range>(c.range),
             .tail = c.tail,
-            .tail_step = c.tail_step};
+            .tail_step = c.tail_step,
+            .rotation = from(c.rotation)};
 }
 
 inline delta_options from(winnow_delta_options const& c) {
@@ -245,7 +247,9 @@ prune_params<T> params_of(winnow_prune_params const& c) {
             .method = from(c.method),
             .selection = selection<std::int32_t>(c.selection),
             .mask = from(c.mask),
-            .lookahead = c.lookahead};
+            .lookahead = c.lookahead,
+            .rotation = from(c.rotation),
+            .scan = static_cast<scan_style>(c.scan)};
 }
 
 template <class T>
@@ -262,7 +266,9 @@ sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
             .soft_cap = c.soft_cap,
             .mask = from(c.mask),
             .dense_tail = c.dense_tail,
-            .delta = from(c.delta)};
+            .delta = from(c.delta),
+            .rotation = from(c.rotation),
+            .scan = static_cast<scan_style>(c.scan)};
 }
 
 template <class T>
@@ -276,7 +282,9 @@ sparse_decode_params<T> params_of(winnow_sparse_decode_params const& c) {
             .output = view<T, 4>(c.output),
             .lse = from(c.lse),
             .scale = c.scale,
-            .soft_cap = c.soft_cap};
+            .soft_cap = c.soft_cap,
+            .rotation = from(c.rotation),
+            .scan = static_cast<scan_style>(c.scan)};
 }
 
 template <class T>

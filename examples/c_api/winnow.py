@@ -21,7 +21,8 @@ CONTIGUOUS, RAGGED, BLOCK_TABLE, PAGE_LIST = range(4)
 CAUSAL, FULL = range(2)
 NATURAL, BASE_2 = range(2)
 ALL_ROWS, WITHOUT_TAIL, TAIL_ONLY = range(3)
-TREE_PROBE, TREE_PROBE_FIRST, CENTRE_PROBE, MEAN_KEY, MIN_MAX_BOUND = range(5)
+TREE_PROBE, TREE_PROBE_FIRST, CENTRE_PROBE, MEAN_KEY, MIN_MAX_BOUND, ANTIDIAGONAL = range(6)
+RELATIVE, CHUNK_INDEXED = range(2)
 PATH_PER_HEAD, PATH_PER_KV_GROUP = range(2)
 PER_BATCH, PER_KV_GROUP, PER_HEAD = range(3)
 HALVES, ADJACENT = range(2)
@@ -123,11 +124,15 @@ class Params(ctypes.Structure):
         assign(self, fields)
 
 
+class Rope(ctypes.Structure):
+    _fields_ = [("theta", c_float), ("rotary_dim", c_int32), ("pairing", c_int32), ("inverse_frequency", c_void_p)]
+
+
 class AttendParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("selection", Selection), ("window", Window), ("output", Tensor),
                 ("lse", Lse), ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("range", c_int32),
-                ("tail", c_int32), ("tail_step", c_int32)]
+                ("tail", c_int32), ("tail_step", c_int32), ("rotation", Rope)]
 
 
 class DeltaOptions(ctypes.Structure):
@@ -143,29 +148,26 @@ class DeltaParams(Params):
 
 class PruneParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("kv", KvIndex),
-                ("rows", QueryIndex), ("method", Method), ("selection", Selection), ("mask", Mask), ("lookahead", c_int32)]
+                ("rows", QueryIndex), ("method", Method), ("selection", Selection), ("mask", Mask), ("lookahead", c_int32),
+                ("rotation", Rope), ("scan", c_int32)]
 
 
 class SparsePrefillParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("method", Method), ("output", Tensor), ("lse", Lse),
                 ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("dense_tail", c_int32),
-                ("delta", DeltaOptions)]
+                ("delta", DeltaOptions), ("rotation", Rope), ("scan", c_int32)]
 
 
 class SparseDecodeParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("method", Method), ("cache", StageCache), ("output", Tensor), ("lse", Lse),
-                ("scale", c_float), ("soft_cap", c_float)]
+                ("scale", c_float), ("soft_cap", c_float), ("rotation", Rope), ("scan", c_int32)]
 
 
 class MergeParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("outputs", Tensor), ("lses", Tensor), ("base", c_int32),
                 ("output", Tensor), ("lse", Tensor)]
-
-
-class Rope(ctypes.Structure):
-    _fields_ = [("theta", c_float), ("rotary_dim", c_int32), ("pairing", c_int32), ("inverse_frequency", c_void_p)]
 
 
 class AppendParams(Params):

@@ -173,9 +173,11 @@ typedef enum winnow_scorer {
     WINNOW_TREE_PROBE_FIRST, /* binary search by the first key of each branch; the last one is the score */
     WINNOW_CENTRE_PROBE,     /* one probe, in the middle of the chunk */
     WINNOW_MEAN_KEY,         /* one probe, the mean of the chunk's keys */
-    WINNOW_MIN_MAX_BOUND     /* the most that a key within the chunk's bounds can give */
+    WINNOW_MIN_MAX_BOUND,    /* the most that a key within the chunk's bounds can give */
+    WINNOW_ANTIDIAGONAL      /* the best sum of scores over the antidiagonal of query_stride rows and keys */
 } winnow_scorer;
 
+typedef enum winnow_scan_style { WINNOW_RELATIVE = 0, WINNOW_CHUNK_INDEXED } winnow_scan_style;
 typedef enum winnow_probe_path { WINNOW_PATH_PER_HEAD = 0, WINNOW_PATH_PER_KV_GROUP } winnow_probe_path;
 
 /* The two channels of a head that turn together. */
@@ -288,6 +290,14 @@ typedef struct winnow_cascade_scorer {
 /* T is bf16 or fp16, as `dtype` says; head_dim is 64, 128 or 256. Channels have stride 1; the other strides of T tensors
  * are multiples of 16 bytes. */
 
+/* A rotary embedding; all zero: none. */
+typedef struct winnow_rope {
+    float theta;                    /* base of the frequencies, >= 1; 0 without a table: no rotation */
+    int32_t rotary_dim;             /* leading channels that turn, a multiple of 16; 0: all of them */
+    int32_t pairing;                /* winnow_rope_pairing */
+    const float* inverse_frequency; /* [rotary_dim / 2] radians per position; null: from theta */
+} winnow_rope;
+
 /* Softmax attention over sinks + window + listed key blocks. */
 typedef struct winnow_attend_params {
     uint32_t struct_size;       /* sizeof(winnow_attend_params) */
@@ -307,6 +317,7 @@ typedef struct winnow_attend_params {
     int32_t range;              /* winnow_row_range */
     int32_t tail;               /* rows at the end of each request that `range` leaves out, or takes alone */
     int32_t tail_step;          /* the tail begins at a position that this divides, up to so many rows earlier; >= 1 */
+    winnow_rope rotation;       /* queries and cached keys come without it: turned by streaming positions */
 } winnow_attend_params;
 
 typedef enum winnow_delta_form {
@@ -343,7 +354,9 @@ typedef struct winnow_prune_params {
     winnow_method method;
     winnow_selection selection; /* out; extents as winnow_prune_extents says, blocks as the last stage */
     winnow_mask mask;
-    int32_t lookahead; /* decode steps a list must stay complete for */
+    int32_t lookahead;    /* decode steps a list must stay complete for */
+    winnow_rope rotation; /* queries and cached keys come without it */
+    int32_t scan;         /* winnow_scan_style; with a rotation: where probes stand */
 } winnow_prune_params;
 
 /* Extents of the selection that `params` asks for: [batch, list head, query block, entry]. Reads method, tensor extents
@@ -367,6 +380,8 @@ typedef struct winnow_sparse_prefill_params {
     winnow_mask mask;
     int32_t dense_tail;         /* last rows of each request that attend to everything; 0 with delta */
     winnow_delta_options delta; /* correction of the rows; gamma 0: none */
+    winnow_rope rotation; /* queries and cached keys come without it */
+    int32_t scan;         /* winnow_scan_style */
 } winnow_sparse_prefill_params;
 
 /* One new token per request, whose key and value are in the cache already; lists are kept between steps. */
@@ -383,6 +398,8 @@ typedef struct winnow_sparse_decode_params {
     winnow_lse lse;
     float scale;
     float soft_cap;
+    winnow_rope rotation; /* queries and cached keys come without it */
+    int32_t scan;         /* winnow_scan_style */
 } winnow_sparse_decode_params;
 
 /* Combines partial results over disjoint sets of keys. `dtype` may be WINNOW_FP32 as well. */
@@ -395,14 +412,6 @@ typedef struct winnow_merge_params {
     winnow_tensor output;  /* T [row, head, channel] */
     winnow_tensor lse;     /* fp32 [row, head]; optional */
 } winnow_merge_params;
-
-/* A rotary embedding; all zero: none. */
-typedef struct winnow_rope {
-    float theta;                    /* base of the frequencies, >= 1; 0 without a table: no rotation */
-    int32_t rotary_dim;             /* leading channels that turn, a multiple of 16; 0: all of them */
-    int32_t pairing;                /* winnow_rope_pairing */
-    const float* inverse_frequency; /* [rotary_dim / 2] radians per position; null: from theta */
-} winnow_rope;
 
 /* New rows of keys and values into a paged or contiguous cache. */
 typedef struct winnow_append_params {

@@ -41,6 +41,8 @@ T* shifted(T* p, std::uintptr_t bytes = 2) {
     return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) + bytes);
 }
 
+float const base_frequency[32] = {};
+
 // What no C++ program writes, but a binding passes through a cast.
 template <class Enum>
 void set_enum(Enum& e, std::int32_t value) {
@@ -490,4 +492,43 @@ TEST_CASE("plan attend: more tiles than a grid holds", "[op]") {
     attend_plan const made = attend_plan_of(p, device_info{});
     CHECK(made.why.code == errc::unsupported);
     CHECK(std::string(made.why.field) == "queries.extent");
+}
+
+TEST_CASE("check attend: rotation", "[op]") {
+    auto input = input_of(kv_layout::contiguous);
+    auto base = with_window(input.params());
+    base.rotation.theta = 1e4f;
+    REQUIRE(check(base).ok());
+    testing::require_statuses(
+        base,
+        std::vector<row>{
+            {[](params& p) { p.rotation.theta = 0.5f; }, errc::out_of_range, "rotation.theta", 1},
+            {[](params& p) { p.rotation.rotary_dim = 24; }, errc::out_of_range, "rotation.rotary_dim", 24},
+            {[](params& p) { p.rotation.rotary_dim = 80; }, errc::out_of_range, "rotation.rotary_dim", 80},
+            {[](params& p) { set_enum(p.rotation.pairing, 2); }, errc::out_of_range, "rotation.pairing", 2},
+            {[](params& p) { p.rotation.inverse_frequency = shifted(static_cast<float const*>(base_frequency), 1); },
+             errc::misaligned, "rotation.inverse_frequency", 1},
+            {[](params& p) { p.mask = full{}; }, errc::unsupported, "mask.kind", 1},
+        },
+        run);
+}
+
+TEST_CASE("plan attend: a rotation takes the portable path, in tiles that fit", "[op]") {
+    testing::attend_input<bf16> input({.queries = {500}, .keys = {500}, .heads = 4, .head_dim = 256});
+    auto p = input.params();
+    device_info hopper;
+    hopper.compute_capability = 90, hopper.instructions = 90;
+    CHECK(plan(p, hopper).schedule.path == attend_path::sm90);
+    p.rotation.theta = 1e4f;
+    auto const turned = plan(p, hopper);
+    CHECK(turned.schedule.path == attend_path::sm80);
+    CHECK(turned.schedule.rotation == key_rotation::streaming);
+    CHECK(turned.schedule.rows == attend_rows::medium);
+    device_info small = hopper;
+    small.compute_capability = 86, small.shared_memory_per_block = 99 * 1024;
+    auto const on_small = plan(p, small);
+    CHECK(on_small.schedule.rows == attend_rows::decode);
+    CHECK(attend_shared_bytes({256, attend_rows::decode}, key_rotation::streaming) <= 99 * 1024);
+    p.rotation = {};
+    CHECK_FALSE(plan(p, hopper).same_layout(turned));
 }

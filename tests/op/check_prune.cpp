@@ -41,6 +41,18 @@ TEST_CASE("check prune: the method", "[op]") {
              0},
             {[](prune_method& m) { m.stages[0].query_stride = 3; }, errc::out_of_range, "method.stages.query_stride",
              3},
+            {[](prune_method& m) {
+                 m.scorer = scorer::antidiagonal;
+                 m.stages[0].query_block = m.stages[0].query_stride = 48;
+             },
+             errc::out_of_range, "method.stages.query_stride", 48},
+            {[](prune_method& m) {
+                 m.scorer = scorer::antidiagonal;
+                 m.stages[0].query_block = m.stages[0].query_stride = 32;
+             },
+             errc::out_of_range, "method.stages.query_stride", 32},
+            {[](prune_method& m) { m.scorer = scorer::antidiagonal, m.stages[1].query_stride = 16; },
+             errc::out_of_range, "method.stages.query_stride", 16},
             {[](prune_method& m) { m.stages[0].chunk = 0; }, errc::out_of_range, "method.stages.chunk", 0},
             {[](prune_method& m) { m.stages[0].chunk = 48; }, errc::out_of_range, "method.stages.chunk", 48},
             {[](prune_method& m) { m.stages[0].chunk = 131072; }, errc::out_of_range, "method.stages.chunk", 131072},
@@ -54,7 +66,7 @@ TEST_CASE("check prune: the method", "[op]") {
             {[](prune_method& m) { m.window.sinks = 12; }, errc::out_of_range, "method.window.sinks", 12},
             {[](prune_method& m) { m.window.sinks = -16; }, errc::out_of_range, "method.window.sinks", -16},
             {[](prune_method& m) { m.window.recent = -1; }, errc::out_of_range, "method.window.recent", -1},
-            {[](prune_method& m) { m.scorer = static_cast<scorer>(5); }, errc::out_of_range, "method.scorer", 5},
+            {[](prune_method& m) { m.scorer = static_cast<scorer>(6); }, errc::out_of_range, "method.scorer", 6},
             {[](prune_method& m) { m.path = static_cast<probe_path>(2); }, errc::out_of_range, "method.path", 2},
             {[](prune_method& m) { m.sharing = static_cast<sharing>(-1); }, errc::out_of_range, "method.sharing", -1},
         },
@@ -94,6 +106,26 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
             {[](params& p) { p.selection.counts.stride[0] = 0; }, errc::bad_stride, "selection.counts.stride", 0},
         },
         run);
+
+    SECTION("a rotation") {
+        params turned = valid;
+        turned.rotation.theta = 1e4f;
+        REQUIRE(check(turned).ok());
+        auto const indexed = [](params& p) { p.scan = scan_style::chunk_indexed; };
+        testing::require_statuses(
+            turned,
+            std::vector<row>{
+                {[](params& p) { p.rotation.theta = -1; }, errc::out_of_range, "rotation.theta", -1},
+                {[](params& p) { p.scan = static_cast<scan_style>(2); }, errc::out_of_range, "scan", 2},
+                {[](params& p) { p.method.scorer = scorer::mean_key; }, errc::unsupported, "method.scorer", 3},
+                {[](params& p) { p.mask = full{}; }, errc::unsupported, "mask.kind", 1},
+                {[=](params& p) { indexed(p), p.rotation.rotary_dim = 32; }, errc::unsupported, "rotation.rotary_dim",
+                 32},
+                {[=](params& p) { indexed(p), p.rotation.pairing = rope_pairing::adjacent; }, errc::unsupported,
+                 "rotation.pairing", 1},
+            },
+            run);
+    }
 
     SECTION("a failed call writes nothing") {
         params p = valid;
@@ -186,6 +218,27 @@ TEST_CASE("plan prune: rows held in shared memory hold every group that a block 
                 INFO("stride " << stride << ", rows " << rows << ", first " << first);
                 CHECK(round_up(most * 3, prune_row_tile) * 2 <= rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile));
                 CHECK(rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile) % prune_row_tile == 0);
+            }
+}
+
+TEST_CASE("prune: rows of antidiagonals come once each, eight groups' residues together", "[op]") {
+    for (std::int32_t const stride : {1, 2, 4, 8, 16})
+        for (std::int32_t const groups : {1, 3, 8})
+            for (std::int32_t const heads : {1, 3}) {
+                prune_row_set const set{5, groups, 6, heads, 1, prune_row_tile, stride};
+                CHECK(set.padded() % (8 * stride) == 0);
+                CHECK(prune_rows_held(256) % (8 * stride) == 0);  // slices are whole
+                std::vector<int> met(static_cast<std::size_t>(groups * stride * heads), 0);
+                int wrong = 0;
+                for (std::int32_t row = 0; row < set.padded(); ++row) {
+                    auto const r = single_row_of(set, row);
+                    wrong += r.first % stride != 0 || r.position - r.first != row / 8 % stride;
+                    std::int32_t const local = (r.position - 5 * stride) * heads + r.head - 6;
+                    wrong += local < 0 || local >= groups * stride * heads;
+                    if (row / (8 * stride) * 8 + row % 8 < set.rows()) ++met.at(static_cast<std::size_t>(local));
+                }
+                CHECK(wrong == 0);
+                CHECK(std::count(met.begin(), met.end(), 1) == static_cast<std::ptrdiff_t>(met.size()));
             }
 }
 

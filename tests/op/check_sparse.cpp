@@ -67,6 +67,10 @@ TEST_CASE("check sparse_prefill: every rule", "[op]") {
             {[](prefill& p) { p.lse.values.extent[1] = 1; }, errc::bad_extent, "lse.values.extent", 1},
             {[](prefill& p) { p.scale = 0; }, errc::out_of_range, "scale", 0},
             {[](prefill& p) { p.soft_cap = -2; }, errc::out_of_range, "soft_cap", -2},
+            {[](prefill& p) { p.rotation.theta = 0.25f; }, errc::out_of_range, "rotation.theta", 1},
+            {[](prefill& p) { p.rotation.theta = 10, p.method.scorer = scorer::centre_probe; }, errc::unsupported,
+             "method.scorer", 2},
+            {[](prefill& p) { p.rotation.theta = 10, p.mask = full{}; }, errc::unsupported, "mask.kind", 1},
             {[](prefill& p) { p.mask = causal{-2}; }, errc::out_of_range, "mask.offset", -2},
             {[](prefill& p) {  // 65535 requests x 512 heads x 128 last query blocks in a first one
                  p.method.stages[0].query_block = 128, p.method.stages[0].query_stride = 1;
@@ -87,6 +91,10 @@ TEST_CASE("check sparse_decode: every rule", "[op]") {
         std::vector<row>{
             {[](decode& p) { p.keys.extent[3] = 128; }, errc::bad_extent, "keys.extent[3]", 128},
             {[](decode& p) { p.method.stage_count = 12; }, errc::out_of_range, "method.stage_count", 12},
+            {[](decode& p) { p.rotation.theta = 10, p.scan = static_cast<scan_style>(-1); }, errc::out_of_range, "scan",
+             -1},
+            {[](decode& p) { p.rotation.theta = 10, p.method.scorer = scorer::centre_probe; }, errc::unsupported,
+             "method.scorer", 2},
             {[](decode& p) { p.queries.extent[1] = 2; }, errc::unsupported, "queries.extent[1]", 2},
             {[](decode& p) { p.cache.step = nullptr; }, errc::null_pointer, "cache.step", 0},
             {[](decode& p) { p.cache.lists = nullptr; }, errc::null_pointer, "cache.lists", 0},

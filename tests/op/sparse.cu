@@ -100,16 +100,18 @@ struct decoding {
     refresh_intervals intervals{{8, 4, 2}};
     device_copy<bf16> memory;
     device_memory step_memory, list_memory, slot_memory;
+    rope rotation = {};  ///< of keys without rotary embedding
+    scan_style scan = scan_style::relative;
 
     decoding(std::vector<std::int32_t> const& first_lengths, std::int32_t steps, prune_method const& m,
-             kv_layout layout = kv_layout::block_table)
+             kv_layout layout = kv_layout::block_table, draw values = draw::integers)
         : batch(static_cast<std::int32_t>(first_lengths.size())), slots(batch + 2), method(m),
-          in(shape_of_keys(first_lengths, steps, layout)),
+          in(shape_of_keys(first_lengths, steps, layout, values)),
           queries({.queries = std::vector<std::int32_t>(first_lengths.size(), steps),
                    .keys = std::vector<std::int32_t>(first_lengths.size(), 1),
                    .heads = heads,
                    .kv_heads = kv_heads,
-                   .values = draw::integers,
+                   .values = values,
                    .seed = 9}),
           step(static_cast<std::size_t>(slots), 0), lists(stage_cache_entries(m, heads, kv_heads, slots), -12345),
           memory(in), step_memory(step.size() * 4), list_memory(lists.size() * 4, 4096),
@@ -118,7 +120,8 @@ struct decoding {
         std::copy(first_lengths.begin(), first_lengths.end(), in.key_lengths());
         upload_cache();
     }
-    static input_shape shape_of_keys(std::vector<std::int32_t> lengths, std::int32_t steps, kv_layout layout) {
+    static input_shape shape_of_keys(std::vector<std::int32_t> lengths, std::int32_t steps, kv_layout layout,
+                                     draw values) {
         for (auto& n : lengths) n += steps;
         return {.queries = std::vector<std::int32_t>(lengths.size(), 1),
                 .keys = lengths,
@@ -126,7 +129,7 @@ struct decoding {
                 .kv_heads = kv_heads,
                 .layout = layout,
                 .page_size = 8,
-                .values = draw::integers};
+                .values = values};
     }
 
     /// Steps and slots as the engine writes them: to the oracle's cache and the device's.
@@ -145,7 +148,7 @@ struct decoding {
         sparse_decode_params<bf16> p;
         p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv;
         p.output = a.output, p.lse = a.lse, p.scale = a.scale;
-        p.method = method, p.cache = cache;
+        p.method = method, p.cache = cache, p.rotation = rotation, p.scan = scan;
         return p;
     }
     sparse_decode_params<bf16> host_params() {
@@ -462,5 +465,54 @@ TEST_CASE("sparse_decode: a request's bits do not depend on its neighbours", "[g
             CHECK(lse[static_cast<std::size_t>(padded * heads)] == -infinity);
             CHECK(output[static_cast<std::size_t>(padded * width)] == 0);
         }
+    }
+}
+
+TEST_CASE("sparse_prefill rotated: against the oracle", "[gpu]") {
+    for (std::int32_t const head_dim : {64, 128})
+        for (auto const scan : {scan_style::relative, scan_style::chunk_indexed}) {
+            attend_input<bf16> in({.queries = {150, 150},
+                                   .keys = {700, 411},
+                                   .heads = 6,
+                                   .kv_heads = 2,
+                                   .head_dim = head_dim,
+                                   .layout = kv_layout::block_table});
+            device_copy<bf16> memory(in);
+            auto const set = [&](attend_params<bf16> const& a) {
+                auto p = prefill_of(a, with(three_stages, sharing::per_kv_group), 40);
+                p.rotation = {.theta = 1e4f}, p.scan = scan;
+                return p;
+            };
+            testing::run_on_device(set(memory.params()));
+            auto bytes = memory.download();
+            CHECK(memory.stray_write(bytes) == -1);
+            INFO("head_dim " << head_dim << ", scan " << static_cast<int>(scan));
+            testing::check_close<bf16>(in.output(bytes.data()), in.lse(bytes.data()), expect_prefill(set(in.params())));
+        }
+}
+
+TEST_CASE("sparse_decode rotated: lists from earlier steps keep their own ranks", "[gpu]") {
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed})
+        for (auto const share : {sharing::per_batch, sharing::per_head}) {
+            decoding d({400, 30, 170}, 20, with(three_stages, share), kv_layout::block_table, draw::normal);
+            d.rotation = {.theta = 1e4f}, d.scan = scan;
+            for (std::int32_t s = 0; s < 20; ++s) {
+                INFO("scan " << static_cast<int>(scan) << ", sharing " << static_cast<int>(share) << ", step " << s);
+                d.begin(s);
+                testing::run_on_device(d.device_params());
+                d.check();
+                d.grow();
+            }
+        }
+}
+
+TEST_CASE("sparse_decode rotated: small", "[gpu][small]") {
+    decoding d({150, 0}, 3, three_stages, kv_layout::block_table, draw::normal);
+    d.rotation = {.theta = 1e4f};
+    for (std::int32_t s = 0; s < 3; ++s) {
+        d.begin(s);
+        testing::run_on_device(d.device_params());
+        d.check();
+        d.grow();
     }
 }

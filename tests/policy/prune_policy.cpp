@@ -7,8 +7,8 @@ using namespace winnow;
 
 TEST_CASE("prune_policy: heads are scored together exactly where they look at the same probes", "[policy]") {
     constexpr std::int32_t group = 3;
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
             for (auto const path : {probe_path::per_head, probe_path::per_kv_group}) {
                 prune_method m = hip_3k;
@@ -22,8 +22,8 @@ TEST_CASE("prune_policy: heads are scored together exactly where they look at th
 }
 
 TEST_CASE("prune_policy: units, walkers and heads cover every query head once, in order", "[policy]") {
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
             for (auto const path : {probe_path::per_head, probe_path::per_kv_group})
                 for (std::int32_t const group : {1, 3, 8}) {
@@ -48,8 +48,8 @@ TEST_CASE("prune_policy: units, walkers and heads cover every query head once, i
 }
 
 TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are many", "[policy]") {
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         for (int const head_dim : {64, 128, 256}) {
             std::int32_t const tile = chunks_per_tile(how, prune_tuning_of(head_dim, how).key_tiles);
             CHECK(tile >= 8);

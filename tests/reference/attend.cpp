@@ -425,3 +425,81 @@ TEST_CASE("reference attend: threads change nothing, and progress is reported", 
     CHECK(last == total);
     CHECK(total > 0);
 }
+
+TEST_CASE("reference attend: keys without rotary embedding, all in the window, are dense attention of rotated keys",
+          "[reference]") {
+    attend_input<bf16> in({.queries = {9}, .keys = {30}, .heads = 4, .kv_heads = 2});
+    for (auto const pairing : {rope_pairing::halves, rope_pairing::adjacent})
+        for (std::int32_t const rotary_dim : {0, 32}) {
+            rope const rotation{.theta = 100, .rotary_dim = rotary_dim, .pairing = pairing};
+            auto p = in.params();
+            p.rotation = rotation;
+            auto const found = run(p);
+            // The same scores from vectors turned to absolute positions.
+            auto const frequency = reference::frequencies_of(rotation, 64);
+            double worst = 0;
+            for (std::int32_t i = 0; i < 9; ++i)
+                for (std::int32_t h = 0; h < 4; ++h) {
+                    std::vector<double> scores;
+                    for (std::int32_t j = 0; j <= 21 + i; ++j) {
+                        std::vector<float> q, k;
+                        for (std::int32_t c = 0; c < 64; ++c) {
+                            q.push_back(to_float(in.query(0, i, h, c)));
+                            k.push_back(to_float(in.key(0, j, h / 2, c)));
+                        }
+                        auto const a = reference::turned_to(q.data(), 64, rotation, frequency, 21 + i);
+                        auto const b = reference::turned_to(k.data(), 64, rotation, frequency, j);
+                        double s = 0;
+                        for (std::size_t c = 0; c < 64; ++c) s += a[c] * b[c];
+                        scores.push_back(s * static_cast<double>(p.scale));
+                    }
+                    double const lse = reference::softmax(scores);
+                    worst = std::fmax(worst, std::fabs(lse - found.lse[static_cast<std::size_t>(i * 4 + h)]));
+                }
+            CHECK(worst < 1e-9);
+        }
+}
+
+TEST_CASE("reference attend: streaming distances close the gaps between visible keys", "[reference]") {
+    std::vector<std::int32_t> const visible{0, 1, 40, 41, 42, 95, 96, 97};  // 2 sinks, 3 listed, a window of 3
+    attention_window const window{2, 3};
+    CHECK(reference::keys_before(visible, 97, window) == 5);
+    for (std::size_t n = 0; n < visible.size(); ++n)
+        CHECK(reference::streaming_distance(visible, n, 5, 97, window) == 7 - static_cast<std::int32_t>(n));
+}
+
+TEST_CASE("reference attend: where every key is listed, streaming positions are positions", "[reference]") {
+    attend_input<bf16> in({.queries = {25}, .keys = {60}, .heads = 2});
+    in.add_selection(8, 16, sharing::per_batch, 8, 1.0);
+    auto p = in.params();
+    p.rotation = {.theta = 1e4f};
+    p.window = {.sinks = 12, .recent = 10};
+    auto const listed = run(p);
+    p.window = {}, p.selection = {};
+    auto const dense = run(p);
+    for (std::size_t i = 0; i < dense.lse.size(); ++i) CHECK(std::fabs(dense.lse[i] - listed.lse[i]) < 1e-9);
+}
+
+TEST_CASE("reference attend: rows that see nothing before their window, and early rows, keep plain distances",
+          "[reference]") {
+    // A list and sinks that only later rows see must not move keys of early ones.
+    attend_input<bf16> in({.queries = {60}, .keys = {60}, .heads = 2});
+    in.add_selection(8, 64, sharing::per_batch, 8, 1.0);
+    auto p = in.params();
+    p.rotation = {.theta = 1e4f};
+    auto const dense = [&] {
+        auto d = p;
+        d.selection = {};
+        return run(d);
+    }();
+    p.window = {.sinks = 8, .recent = 20};
+    p.selection.counts.data = nullptr;
+    std::vector<std::int32_t> const one_block{1};
+    p.selection.counts.data = one_block.data();  // block 0 alone, which is sinks
+    auto const found = run(p);
+    for (std::int32_t row = 0; row < 28; ++row)  // up to row 27 every key is a sink or in the window
+        for (std::size_t h = 0; h < 2; ++h) {
+            auto const i = static_cast<std::size_t>(row) * 2 + h;
+            CHECK(std::fabs(dense.lse[i] - found.lse[i]) < 1e-9);
+        }
+}

@@ -88,6 +88,36 @@ TEST_CASE("reference prune: scores of two chunks by hand", "[reference]") {
     CHECK(scores(scorer::mean_key)[0] == Catch::Approx(31.0 / 8));
     CHECK(scores(scorer::mean_key)[1] == Catch::Approx(12.0 / 8));
     CHECK(scores(scorer::min_max_bound) == std::vector<double>{9, 8});
+    CHECK(scores(scorer::antidiagonal) == std::vector<double>{9, 8});  // a stride of 1: every key
+}
+
+TEST_CASE("reference prune: sums over antidiagonals by hand", "[reference]") {
+    // Rows 16 .. 19 with queries 1, 2, 3, 4; chunks [0, 8) and [8, 16). A square of stride 4 is 4 k0 + 3 k1 + 2 k2 + 1 k3.
+    auto in = scored(std::vector<float>{2, 9, 4, 1, 0, 3, 5, 7, -1, 6, -2, 8, 1, 1, -3, 2, 0, 0, 0, 0}, 4);
+    for (std::int32_t i = 0; i < 4; ++i) in.query(0, i, 0, 0) = from_float<fp16>(static_cast<float>(i + 1));
+    prune_method m{.stages = {{4, 4, 8, 1}}, .stage_count = 1, .window = {0, 4}, .scorer = scorer::antidiagonal};
+    auto const scores = [&](attention_mask mask = causal{}, std::int32_t rows = 4) {
+        auto p = testing::prune_params_of(in.params(), m);
+        p.mask = mask, p.queries.extent[1] = rows;
+        return run(p).trace.at(0, 0, 0, 0).score;
+    };
+    // 8 + 27 + 8 + 1, 0 + 9 + 10 + 7; -4 + 18 - 4 + 8, 4 + 3 - 6 + 2.
+    CHECK(scores() == std::vector<double>{44, 18});
+    // Rows 16 and 17 alone: the last two keys of a square, 2 k2 + 1 k3.
+    CHECK(scores(causal{16}, 2) == std::vector<double>{17, 4});
+    // Row 19 alone, as at decode: 1 times the first key of each square.
+    CHECK(scores(causal{19}, 1) == std::vector<double>{2, 1});
+    // Stride 2: rows 16, 17 give 2 k0 + 1 k1, rows 18, 19 give 4 k0 + 3 k1: 20 + 21, -8 + 24.
+    m.stages[0].query_stride = 2;
+    CHECK(scores() == std::vector<double>{41, 16});
+}
+
+TEST_CASE("reference prune: a square counts for rows that see all of it", "[reference]") {
+    // Rows 4 .. 11, no window: of the chunk [8, 16) the first group sees nothing, the second starts at row 8.
+    auto in = scored(std::vector<float>{0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 5, 5}, 8);
+    prune_method m{.stages = {{16, 4, 8, 1}}, .stage_count = 1, .window = {0, 0}, .scorer = scorer::antidiagonal};
+    auto const r = run(testing::prune_params_of(in.params(), m));
+    CHECK(r.trace.at(0, 0, 0, 0).score == std::vector<double>{0, -infinity});
 }
 
 TEST_CASE("reference prune: a last chunk that is cut short", "[reference]") {
@@ -128,8 +158,8 @@ TEST_CASE("reference prune: no key of a chunk scores above its bound", "[referen
 
 TEST_CASE("reference prune: ties go to the smaller index, equal probes to the right", "[reference]") {
     auto in = scored(std::vector<float>(64, 1.0f));
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         CHECK(run(testing::prune_params_of(in.params(), one_stage(how, 3))).list(0, 0, 0) == range(0, 3));
     // Probes 2 and 6 tie, and so do the first keys 0 and 4: what lies to the right decides.
     auto tied = scored(std::vector<float>{1, 0, 1, 7, 1, 1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0});
@@ -199,8 +229,8 @@ TEST_CASE("reference prune: one probe a chunk against another formula", "[refere
 }
 
 TEST_CASE("reference prune: a planted needle is found by every scorer, path and sharing", "[reference]") {
-    for (auto const how :
-         {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key, scorer::min_max_bound})
+    for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
+                           scorer::min_max_bound, scorer::antidiagonal})
         for (auto const path : {probe_path::per_head, probe_path::per_kv_group})
             for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
                 for (std::int32_t const needle : {2, 41, 60}) {  // block of 8 keys
@@ -309,7 +339,7 @@ TEST_CASE("reference prune: a shared path serves all heads of a KV group", "[ref
         CHECK(a.list(0, 0, 0) == b.list(0, 0, 0));
     }
     SECTION("scorers without a path do not depend on it") {
-        for (auto const how : {scorer::centre_probe, scorer::mean_key, scorer::min_max_bound}) {
+        for (auto const how : {scorer::centre_probe, scorer::mean_key, scorer::min_max_bound, scorer::antidiagonal}) {
             prune_method m = hip_tiny;
             m.scorer = how, m.sharing = sharing::per_head;
             auto const a = run(testing::prune_params_of(in.params(), m));
@@ -444,4 +474,68 @@ TEST_CASE("reference prune: the hip_3k preset at a realistic length", "[referenc
     CHECK(ids.size() == 256);
     CHECK(ids.front() >= 32);
     CHECK(ids.back() < 896);
+}
+
+namespace {
+
+// Product of row 0 of head 0 at position `row`, and a key at position `at`, turned one by one.
+double turned_product(attend_input<bf16>& in, rope const& rotation, std::int32_t key, double row, double at) {
+    std::vector<float> q, k;
+    for (std::int32_t c = 0; c < 64; ++c) {
+        q.push_back(to_float(in.query(0, 0, 0, c)));
+        k.push_back(to_float(in.key(0, key, 0, c)));
+    }
+    auto const frequency = reference::frequencies_of(rotation, 64);
+    auto const a = reference::turned_to(q.data(), 64, rotation, frequency, row);
+    auto const b = reference::turned_to(k.data(), 64, rotation, frequency, at);
+    double sum = 0;
+    for (std::size_t c = 0; c < 64; ++c) sum += a[c] * b[c];
+    return sum;
+}
+
+}  // namespace
+
+TEST_CASE("reference prune: scans over keys without rotary embedding, probes by the letter", "[reference]") {
+    // 100 keys, a window of 40, chunks of 16 behind 16 sinks: [16, 32), [32, 48), [48, 60).
+    attend_input<bf16> in({.queries = {1}, .keys = {100}});
+    rope const rotation{.theta = 100};
+    prune_method const m{.stages = {{1, 1, 16, 2}}, .stage_count = 1, .window = {16, 40}};
+    double const reach = 40 - 16, row = 99;
+    for (auto const scan : {scan_style::relative, scan_style::chunk_indexed}) {
+        auto p = testing::prune_params_of(in.params(), m);
+        p.rotation = rotation, p.scan = scan;
+        selection_storage const storage(p.method, p.shape());
+        p.selection = storage.view;
+        prune_trace trace;
+        REQUIRE(reference::prune(p, &trace, {.threads = 1}, {false, false, false}).ok());
+        auto const& list = trace.at(0, 0, 0, 0);
+        REQUIRE(list.score.size() == 3);
+        for (std::int32_t c = 0; c < 3; ++c) {
+            // InfiniteHiP's positions: rows at reach + 1, left probes at 0 and right ones at 1; or rows at
+            // min(position, chunks + reach) and probes at the chunk's index.
+            auto const probe = [&](std::int32_t key, std::int32_t side) {
+                return scan == scan_style::relative ? turned_product(in, rotation, key, reach + 1, side)
+                                                    : turned_product(in, rotation, key, std::fmin(row, 3 + reach), c);
+            };
+            std::int32_t left = 16 + 16 * c, right = std::min(left + 16, 60);
+            double best = -infinity;
+            for (int size = 16; size >= 1 && left < right; size /= 2) {
+                std::int32_t const centre = (left + right) / 2;
+                double const a = probe((left + centre) / 2, 0), b = probe((centre + right) / 2, 1);
+                best = std::max({best, a, b});
+                (a > b ? right : left) = centre;
+            }
+            CHECK(std::fabs(list.score[static_cast<std::size_t>(c)] - best) < 1e-4);
+        }
+    }
+}
+
+TEST_CASE("reference prune: where a scan's rows and reach are", "[reference]") {
+    prune_method m = hip_3k;
+    CHECK(scan_reach(m) == 768);
+    m.window.recent = 100;
+    CHECK(scan_reach(m) == 0);
+    CHECK(scan_row_position(50, 100, 768) == 50);
+    CHECK(scan_row_position(3'000'000, 11714, 768) == 12482);
+    CHECK(scan_row_position(2'000'000'000, 2, 2'147'483'647) == 2'000'000'000);
 }

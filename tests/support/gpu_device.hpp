@@ -111,6 +111,7 @@ class device_copy {
 public:
     explicit device_copy(attend_input<T>& in) : in_(in), before_(poisoned(in)), memory_(before_) {}
     attend_params<T> params() const { return in_.params(memory_.data()); }
+    char* base() const { return memory_.data(); }
     /// Takes over what the host wrote to the inputs since; outputs are poisoned again.
     void refresh() {
         before_ = poisoned(in_);

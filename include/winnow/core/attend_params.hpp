@@ -8,6 +8,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/partial.hpp"
+#include "winnow/core/rope.hpp"
 #include "winnow/core/selection.hpp"
 #include "winnow/core/tensor_view.hpp"
 
@@ -36,6 +37,8 @@ struct attend_params {
     row_range range = row_range::all;     ///< rows to compute: all, or without / only the last `tail` of each request
     std::int32_t tail = 0;                ///< see `range`
     std::int32_t tail_step = 1;  ///< the tail begins at a position that this divides, up to so many rows earlier
+    rope rotation = {};  ///< queries and cached keys come without rotary embedding; attention turns them by streaming
+                         ///< positions (core/streaming.hpp). Causal mask; default: nothing is turned
 
     /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }

@@ -9,6 +9,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/prune_stages.hpp"
+#include "winnow/core/rope.hpp"
 #include "winnow/core/selection.hpp"
 #include "winnow/core/tensor_view.hpp"
 
@@ -32,7 +33,9 @@ struct prune_params {
     attention_mask mask = causal{};  ///< causal or full, with the position of row 0
     std::int32_t lookahead = 0;      ///< decode steps a list must stay complete for; see eligible_end
     key_summary<T const> summary =
-        {};  ///< of the keys, for scorers that look at whole chunks; optional, changes no list
+        {};              ///< of the keys, for scorers that look at whole chunks; optional, changes no list
+    rope rotation = {};  ///< queries and cached keys come without rotary embedding; default: nothing is turned
+    scan_style scan = scan_style::relative;  ///< with a rotation: where probes stand
 
     /// Extents that plans are made from.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }

@@ -20,14 +20,22 @@ enum class scorer : std::int32_t {
     tree_probe_first,  ///< binary search by the first key of each branch; score is the last representative (the paper)
     centre_probe,      ///< one probe, at (left + right) / 2
     mean_key,          ///< one probe, the mean of the chunk's keys
-    min_max_bound      ///< no product with a key of the chunk is higher: each channel takes its best of the chunk's
+    min_max_bound,     ///< no product with a key of the chunk is higher: each channel takes its best of the chunk's
                        ///< smallest and largest key there (Quest)
+    antidiagonal  ///< the best sum of scores over the antidiagonal of query_stride rows and as many keys (XAttention)
 };
 
 /// Which heads walk a tree search together. Scorers without a path do not depend on it.
 enum class probe_path : std::int32_t {
     per_head,     ///< every query head walks its own path (as released)
     per_kv_group  ///< one path per KV head, branches compared by the maximum over its query heads; reads fewer keys
+};
+
+/// Where the probes of a tree search stand, of keys that are cached without rotary embedding (InfiniteHiP, section on
+/// context extension). `reach` is the window less a chunk of the first stage.
+enum class scan_style : std::int32_t {
+    relative,      ///< left probes at distance reach + 1 from every row, right ones at reach
+    chunk_indexed  ///< a key at its chunk's number in the stage's list, a row at min(position, chunks + reach)
 };
 
 /// One stage of the pipeline.
@@ -38,6 +46,9 @@ struct prune_stage {
     std::int32_t chunk;         ///< keys per chunk: a power of two up to 65536, smaller than the stage before's
     std::int32_t keep;          ///< chunks kept, 1 to 65536
 };
+
+/// Longest stride of the scorer antidiagonal: 8 groups of so many rows are the least that a scoring block holds.
+inline constexpr std::int32_t max_antidiagonal = 16;
 
 /// Most stages of a method.
 inline constexpr int max_prune_stages = 8;
@@ -84,6 +95,17 @@ inline constexpr prune_method hip_v1{
 
 /// For tests and short contexts: 16 sinks, 64 recent keys, 64 selected.
 inline constexpr prune_method hip_tiny{.stages = {{16, 2, 32, 8}, {16, 1, 8, 8}}, .stage_count = 2, .window = {16, 64}};
+
+/// Distance between rows and the chunks that a scan looks at; 0 where a chunk is as long as the window.
+WINNOW_HOST_DEVICE constexpr std::int32_t scan_reach(prune_method const& m) {
+    return larger(m.window.recent - m.stages[0].chunk, 0);
+}
+
+/// Where a row that looks from `looking` stands among `chunks` chunks, with scan_style::chunk_indexed.
+WINNOW_HOST_DEVICE constexpr std::int32_t scan_row_position(std::int32_t looking, std::int32_t chunks,
+                                                            std::int32_t reach) {
+    return static_cast<std::int32_t>(smaller<std::int64_t>(looking, std::int64_t{chunks} + reach));
+}
 
 /// First key that no row up to looking position `last` needs from a list: all later ones are in its window. `lookahead`
 /// admits keys that leave the window within that many later decode steps, so that a list reused for so long drops none.

@@ -13,6 +13,7 @@
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/attend_work.cuh"
 #include "winnow/stage/key_walk.cuh"
+#include "winnow/stage/rotate_tile.cuh"
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
 #include "winnow/tile/swizzle.hpp"
@@ -41,6 +42,14 @@ struct attend_storage {
     float lane_sum[tile.warp_rows() / 8][tile.threads()];  ///< softmax sums, see softmax_step
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
+};
+
+/// Shared memory of one block with what turning takes.
+template <class T, int HeadDim, attend_rows Rows, key_rotation Rotation>
+struct attend_block_storage : attend_storage<T, HeadDim, Rows> {};
+template <class T, int HeadDim, attend_rows Rows>
+struct attend_block_storage<T, HeadDim, Rows, key_rotation::streaming> : attend_storage<T, HeadDim, Rows> {
+    rotation_storage<HeadDim, Rows> rotation;
 };
 
 /// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
@@ -81,6 +90,26 @@ WINNOW_DEVICE void correct_rows(attend_row_writer<T>& writer, softmax_rows& stat
         lane_sum[h * Stride] = lane % 4 == 0 ? 1.0f : 0.0f;
         state.maximum[h] = __fdividef(lse, c);
     }
+/// Turns the keys of a step, and queries where they have just come or where the walk reaches the window. Needs a barrier
+/// before and behind. A function of its own: inside the loop its addresses made ptxas spill 60 bytes a thread.
+template <class T, int HeadDim, attend_rows Rows>
+__device__ __noinline__ void rotate_step(attend_block_storage<T, HeadDim, Rows, key_rotation::streaming>& shared,
+                                         attend_arguments<T> const& a, std::int32_t step) {
+    constexpr std::int32_t step_granules = attend_tile_of({HeadDim, Rows}).keys / granule_keys;
+    granule_sequence const& g = shared.walk.sequence;
+    std::int32_t const window_step = ceil_div(g.sinks + g.listed, step_granules);
+    query_frame const wanted = step >= window_step ? query_frame::window : query_frame::before_window;
+    if (shared.rotation.frame != wanted) {
+        if (shared.rotation.frame != query_frame::none) {
+            load_queries<T, HeadDim, Rows>(shared, a, shared.work);
+            ptx::copy_async_commit();
+            ptx::copy_async_wait<0>();
+            __syncthreads();
+        }
+        rotate_queries(shared.query, shared.rotation, a, shared.work, wanted);
+    }
+    rotate_keys(shared.key, shared.rotation, a, shared.walk, step);
+    if (threadIdx.x == 0) shared.rotation.frame = wanted;  // behind the barrier of rotate_keys
 }
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order.
@@ -140,16 +169,17 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
     }
 }
 
-template <class T, int HeadDim, attend_rows Rows>
+template <class T, int HeadDim, attend_rows Rows, key_rotation Rotation = key_rotation::none>
 __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_bounds<HeadDim, Rows>::min_blocks)
     attend_sm80(attend_arguments<T> const __grid_constant__ a) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     constexpr int row_tiles = tile.warp_rows() / 16, key_tiles = tile.warp_keys() / 8;
     constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
     extern __shared__ __align__(1024) unsigned char raw[];
-    static_assert(sizeof(attend_storage<T, HeadDim, Rows>) <= attend_shared_bytes({HeadDim, Rows}),
+    static_assert(sizeof(attend_block_storage<T, HeadDim, Rows, Rotation>) <=
+                      attend_shared_bytes({HeadDim, Rows}, Rotation),
                   "plans rely on the bound");
-    auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Rows>*>(raw);
+    auto& shared = *reinterpret_cast<attend_block_storage<T, HeadDim, Rows, Rotation>*>(raw);
     attend_params<T> const& p = a.params;
 
     {
@@ -158,6 +188,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         if (threadIdx.x == 0) {
             shared.work = work;
             begin_walk(shared.walk, a, work);
+            if constexpr (Rotation == key_rotation::streaming) align_window(shared.walk.sequence, tile.keys);
         }
     }
     __syncthreads();
@@ -191,7 +222,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
 
     if (begin < end) {
-        load_queries(shared, a, w);
+        load_queries<T, HeadDim, Rows>(shared, a, w);
+        if constexpr (Rotation == key_rotation::streaming) begin_rotation(shared.rotation, a, w, walk);
         locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values);
         __syncthreads();
         fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1], shared.step[begin & 1],
@@ -202,6 +234,10 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         key_step<tile.keys> const& now = shared.step[step & 1];
         ptx::copy_async_wait<0>();
         __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
+        if constexpr (Rotation == key_rotation::streaming) {
+            rotate_step<T, HeadDim, Rows>(shared, a, step);
+            __syncthreads();
+        }
         fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, p.values.stride[1], now,
                                                        &row_offsets::value);
         ptx::copy_async_commit();
@@ -268,7 +304,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             }
         }
     } else {
-        merge_key_warps(shared, state[0], output[0], c, writer);
+        merge_key_warps<T, HeadDim, Rows>(shared, state[0], output[0], c, writer);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/policy/prune_policy.hpp"
 #include "winnow/ptx/grid_dependency.cuh"
+#include "winnow/stage/prune_antidiagonal.cuh"
 #include "winnow/stage/prune_place.cuh"
 #include "winnow/stage/prune_rows.cuh"
 #include "winnow/stage/prune_walk.cuh"
@@ -40,10 +41,11 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     prune_score(prune_arguments<T> const __grid_constant__ a) {
     extern __shared__ __align__(1024) unsigned char raw[];
     auto& shared = *reinterpret_cast<prune_score_storage<HeadDim>*>(raw);
-    unsigned char* const queries = raw + prune_rows_offset<HeadDim>;
+    unsigned char* const queries = raw + prune_rows_behind<HeadDim, Unit>;
     constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How, Unit);
     constexpr int slots = slots_of<How, tuning.key_tiles>;
-    constexpr std::int32_t held = prune_rows_held(HeadDim), per_tile = 8 * slots;
+    constexpr std::int32_t per_tile = 8 * slots;
+    std::int32_t const held = prune_rows_held(HeadDim) / prune_row_copies(Unit, a.params.scan);
     prune_method const& m = a.params.method;
     prune_stage const& stage = m.stages[a.stage];
     std::int32_t const t = threadIdx.x, warp = t / 32;
@@ -67,11 +69,22 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     if (!place.due || place.candidates <= stage.keep || first_chunk >= place.candidates) return;
     std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
     std::int32_t const first_group = place.span.first / stage.query_stride;
-    prune_row_set const set{first_group,     place.span.last / stage.query_stride - first_group + 1,
-                            first_head,      a.units.heads,
-                            a.units.walkers, rows_of_product(Unit)};
+    prune_row_set const set{first_group,
+                            place.span.last / stage.query_stride - first_group + 1,
+                            first_head,
+                            a.units.heads,
+                            a.units.walkers,
+                            rows_of_product(Unit),
+                            prune_residues(How, stage.query_stride)};
     std::int32_t const walkers_held = set.walkers_held(held), slices = set.slices(held);
     std::int32_t const tiles = ceil_div(chunks, per_tile);
+    prune_turning<Unit> turning;
+    if constexpr (Unit == product_unit::turned) {
+        auto* const turns = reinterpret_cast<std::uint64_t*>(raw + prune_rows_offset<HeadDim>);
+        turning = {queries, turns, slices == 1 ? walkers_held * set.padded() : held, place.candidates, 0, 0};
+        fill_turns<T, HeadDim>(a, turns);
+        __syncthreads();
+    }
     std::uint32_t* const scores = a.scores + a.score_row(b, unit, index) * a.score_width + first_chunk;
     // Only a list's last chunk can be cut short.
     bool const whole_chunks =
@@ -85,7 +98,12 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         std::int32_t const walkers = smaller(walkers_held, set.walkers - first_walker);
         if (slices == 1) {
             if (first_walker > 0) __syncthreads();
-            hold_query_rows<T, HeadDim, Unit>(shared, queries, set, first_walker, 0, walkers * set.padded());
+            if constexpr (Unit == product_unit::turned)
+                hold_turned_rows<T, HeadDim>(shared, a, turning, set, first_walker, 0, walkers * set.padded());
+            else if constexpr (How == scorer::antidiagonal)  // one walker
+                hold_single_rows<T, HeadDim>(shared, queries, set, 0, set.padded());
+            else
+                hold_query_rows<T, HeadDim, Unit>(shared, queries, set, first_walker, 0, walkers * set.padded());
             __syncthreads();
         }
         // Where warps probe in step, all take equally many tiles, the last ones perhaps empty.
@@ -95,6 +113,10 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         for (std::int32_t item = warp; item < items; item += tuning.warps) {
             std::int32_t const walker = item % walkers, from = item / walkers * per_tile;
             std::int32_t const row = walker * set.padded();
+            if constexpr (Unit == product_unit::turned) {
+                turning.first_chunk = first_chunk + from;
+                turning.first_walker = first_walker;
+            }
             auto chunk = chunks_from<slots>(place, first_chunk + from, m.window.sinks, stage.chunk);
             prune_prober<T, HeadDim, Unit> prober{
                 a,
@@ -105,8 +127,12 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
                 kv_head,
                 {queries + row * HeadDim * 2, shared.looking + row, set.padded() / prune_row_tile, all_visible},
                 slices,
-                whole_chunks};
-            score_chunks<How, tuning.key_tiles>(prober, chunk, stage.chunk);
+                whole_chunks,
+                turning};
+            if constexpr (How == scorer::antidiagonal)
+                score_antidiagonals<tuning.key_tiles>(prober, chunk, stage.chunk);
+            else
+                score_chunks<How, tuning.key_tiles>(prober, chunk, stage.chunk);
             WINNOW_UNROLL
             for (int s = 0; s < slots; ++s) {
                 std::int32_t const c = from + 8 * s + t % 32 / 4;

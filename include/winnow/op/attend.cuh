@@ -57,13 +57,14 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
 }
 
 /// Starts the portable kernel of `Problem`.
-template <attend_problem Problem, class T>
+template <attend_problem Problem, key_rotation Rotation, class T>
 status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream) {
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
                     schedule.splits, plan.shape.batch);
-    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, attend_tile_of(Problem).threads(),
-                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
+    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows, Rotation>, grid,
+                         attend_tile_of(Problem).threads(),
+                         sizeof(attend_block_storage<T, Problem.head_dim, Problem.rows, Rotation>), stream, arguments);
 }
 
 /// Kernel arguments of a plan's launch, without what decode, splits and anchors add.
@@ -80,7 +81,8 @@ attend_arguments<T> arguments_of(attend_params<T> const& p, attend_plan const& p
             {},
             nullptr,
             nullptr,
-            {}};
+            {},
+            rotary_arguments_of(p.rotation, plan.shape.head_dim)};
 }
 
 /// Starts the kernel of `Problem` that a plan chose: the tiles, without the merge of splits.
@@ -103,7 +105,10 @@ status launch_tiles(attend_arguments<T> const& arguments, attend_plan const& pla
         }
     }
     if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
-        if (schedule.path == attend_path::sm80) return launch_portable<Problem>(arguments, plan, stream);
+        if (schedule.path == attend_path::sm80)
+            return schedule.rotation == key_rotation::none
+                       ? launch_portable<Problem, key_rotation::none>(arguments, plan, stream)
+                       : launch_portable<Problem, key_rotation::streaming>(arguments, plan, stream);
     }
     return {};
 }

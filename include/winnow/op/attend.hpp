@@ -18,6 +18,7 @@
 #include "winnow/core/tensor_view.hpp"
 #include "winnow/core/workspace.hpp"
 #include "winnow/op/check.hpp"
+#include "winnow/op/check_rope.hpp"
 #include "winnow/policy/attend_policy.hpp"
 
 namespace winnow {
@@ -79,6 +80,9 @@ constexpr status check(attend_params<T> const& p) {
         return fail(errc::out_of_range, "tail", "must be 0 where range is all", p.tail);
     if (p.tail_step < 1 || p.tail_step > max_tail_step)
         return fail(errc::out_of_range, "tail_step", "must lie in [1, 2^20]", p.tail_step);
+    if (auto s = check_rope(p.rotation, p.queries.extent[3]); !s) return s;
+    if (!p.rotation.empty() && p.mask.kind != mask_kind::causal)
+        return fail(errc::unsupported, "mask.kind", "must be causal with a rotation", static_cast<int>(p.mask.kind));
     bool const listed =
         !p.selection.empty() || p.selection.blocks.data != nullptr || p.selection.counts.data != nullptr;
     return listed ? check_selection(p.selection, p.shape()) : status{};
@@ -121,7 +125,8 @@ constexpr bool atom_addressable(tensor_view<T, 4> const& view) {
 /// of 8 rows, which packed requests need not.
 template <class T>
 constexpr attend_target attend_target_of(attend_params<T> const& p, device_info const& device) {
-    bool const hopper = device.compute_capability == 90 && device.instructions >= 90;
+    bool const turned = !p.rotation.empty();
+    bool const hopper = device.compute_capability == 90 && device.instructions >= 90 && !turned;
     bool const paged = p.kv.layout == kv_layout::block_table || p.kv.layout == kv_layout::page_list;
     bool const boxes = (!paged || p.keys.extent[1] % 8 == 0) && bulk_addressable(p.keys) && bulk_addressable(p.values);
     bool const atoms = boxes && p.kv.layout != kv_layout::ragged && p.keys.extent[1] >= 8 && atom_addressable(p.keys) &&
@@ -130,7 +135,7 @@ constexpr attend_target attend_target_of(attend_params<T> const& p, device_info 
             atoms   ? key_loader::atoms
             : boxes ? key_loader::boxes
                     : key_loader::rows,
-            device.shared_memory_per_block};
+            device.shared_memory_per_block, turned ? key_rotation::streaming : key_rotation::none};
 }
 
 /// Checks that a schedule's tiles can be numbered, and gives the counter from which blocks draw them its place.

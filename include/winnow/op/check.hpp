@@ -20,7 +20,7 @@ namespace winnow {
 using supported_head_dims = value_list<64, 128, 256>;
 /// Scorers that the default launch of pruning instantiates.
 using supported_scorers = value_list<scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe,
-                                     scorer::mean_key, scorer::min_max_bound>;
+                                     scorer::mean_key, scorer::min_max_bound, scorer::antidiagonal>;
 
 /// Keys per block of a selection.
 using supported_block_sizes = value_list<8, 16, 32, 64, 128>;

@@ -123,6 +123,8 @@ constexpr status check(delta_params<T> const& p) {
     if (auto s = check(p.base); !s) return s;
     if (p.base.range != row_range::all)
         return fail(errc::unsupported, "base.range", "must be all", static_cast<int>(p.base.range));
+    if (!p.base.rotation.empty())
+        return fail(errc::unsupported, "base.rotation", "must be empty: anchors see keys as they are cached", 1);
     return check_delta(p.options, p.base.mask, "base.mask");
 }
 

@@ -17,20 +17,25 @@ namespace winnow {
 /// Scores of one stage by kernels that multiply as `Unit` does.
 template <int HeadDim, scorer How, product_unit Unit, class T>
 status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t stream, launch_order order) {
-    std::int32_t const rows =
-        rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim, rows_of_product(Unit));
+    std::int32_t const copies =
+        prune_row_copies(Unit, a.params.scan) * prune_residues(How, a.params.method.stages[a.stage].query_stride);
+    std::int32_t const rows = rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim,
+                                        rows_of_product(Unit), copies);
     return launch_kernel(prune_score<T, HeadDim, How, Unit>, blocks, prune_tuning_of(HeadDim, How, Unit).warps * 32,
-                         prune_rows_offset<HeadDim> + static_cast<std::size_t>(rows) * HeadDim * sizeof(T), stream, a,
-                         order);
+                         prune_rows_behind<HeadDim, Unit> + static_cast<std::size_t>(rows) * HeadDim * sizeof(T),
+                         stream, a, order);
 }
 
-/// The same for either unit; the warpgroup's kernels exist for one scorer.
+/// The same for any unit; those beside `warp` exist for one scorer.
 template <int HeadDim, scorer How, class T>
 status launch_score(prune_arguments<T> const& a, product_unit unit, dim3 blocks, cudaStream_t stream,
                     launch_order order) {
-    if constexpr (How == scorer::tree_probe)
+    if constexpr (How == scorer::tree_probe) {
         if (unit == product_unit::warpgroup)
             return launch_score<HeadDim, How, product_unit::warpgroup>(a, blocks, stream, order);
+        if (unit == product_unit::turned)
+            return launch_score<HeadDim, How, product_unit::turned>(a, blocks, stream, order);
+    }
     return launch_score<HeadDim, How, product_unit::warp>(a, blocks, stream, order);
 }
 
@@ -55,6 +60,7 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     a.list_rows = a.cached ? cache->slots * a.list_heads : plan.list_rows;
     a.lists = a.cached ? cache->lists : region<std::int32_t>(scratch, plan.lists);
     if (a.cached) a.cache = *cache;
+    a.rotation = rotary_arguments_of(p.rotation, shape.head_dim);
     constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
     // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
     // another part of the program, which was compiled differently. The first waits for what the caller has launched.
@@ -75,7 +81,8 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
             dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
                               static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
             std::int32_t const rows = rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
-            product_unit const unit = product_unit_of(m, a.units.walkers, rows, plan.instructions);
+            product_unit const unit = p.rotation.empty() ? product_unit_of(m, a.units.walkers, rows, plan.instructions)
+                                                         : product_unit::turned;
             if (auto s = launch_score<HeadDim, How>(a, unit, blocks, stream, order); !s) return s;
             if (overlap) order = launch_order::overlapping;
             dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),

@@ -19,6 +19,7 @@
 #include "winnow/core/tensor_view.hpp"
 #include "winnow/core/workspace.hpp"
 #include "winnow/op/check.hpp"
+#include "winnow/op/check_rope.hpp"
 #include "winnow/policy/prune_policy.hpp"
 
 namespace winnow {
@@ -80,7 +81,13 @@ constexpr status check(prune_method const& m) {
     std::int32_t const block = m.last().chunk;
     if (block < 8 || block > 128)
         return fail(errc::unsupported, "method.stages.chunk", "the last stage's must be 8, 16, 32, 64 or 128", block);
-    if (auto s = check_enum(m.scorer, scorer::min_max_bound, "method.scorer"); !s) return s;
+    if (auto s = check_enum(m.scorer, scorer::antidiagonal, "method.scorer"); !s) return s;
+    for (int i = 0; i < m.stage_count && m.scorer == scorer::antidiagonal; ++i) {
+        std::int32_t const stride = m.stages[i].query_stride;
+        if (!is_power_of_two(stride) || stride > max_antidiagonal || stride > m.stages[i].chunk)
+            return fail(errc::out_of_range, "method.stages.query_stride",
+                        "must be a power of two up to 16 and the chunk with the scorer antidiagonal", stride);
+    }
     if (auto s = check_enum(m.path, probe_path::per_kv_group, "method.path"); !s) return s;
     if (auto s = check_enum(m.sharing, sharing::per_head, "method.sharing"); !s) return s;
     if (m.window.sinks < 0) return fail(errc::out_of_range, "method.window.sinks", "must be >= 0", m.window.sinks);
@@ -143,12 +150,34 @@ constexpr status check_summary(key_summary<T const> const& s, prune_method const
     return check_pointer(s.row, false, "summary.row");
 }
 
+/// A rotation and how a method's scan uses it.
+constexpr status check_scan(rope const& rotation, scan_style scan, prune_method const& m, mask_kind mask,
+                            std::int64_t head_dim) {
+    if (auto s = check_rope(rotation, head_dim); !s) return s;
+    if (auto s = check_enum(scan, scan_style::chunk_indexed, "scan"); !s) return s;
+    if (rotation.empty()) return {};
+    if (m.scorer != scorer::tree_probe)
+        return fail(errc::unsupported, "method.scorer", "must be tree_probe with a rotation",
+                    static_cast<int>(m.scorer));
+    if (mask != mask_kind::causal)
+        return fail(errc::unsupported, "mask.kind", "must be causal with a rotation", static_cast<int>(mask));
+    if (scan == scan_style::relative) return {};
+    if (rotation.pairs(static_cast<std::int32_t>(head_dim)) * 2 != head_dim)
+        return fail(errc::unsupported, "rotation.rotary_dim", "must be all channels where scan is chunk_indexed",
+                    rotation.rotary_dim);
+    if (rotation.pairing != rope_pairing::halves)
+        return fail(errc::unsupported, "rotation.pairing", "must be halves where scan is chunk_indexed",
+                    static_cast<int>(rotation.pairing));
+    return {};
+}
+
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(prune_params<T> const& p) {
     if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
     if (auto s = check(p.method); !s) return s;
     if (auto s = check_window(p.method.window, p.mask, p.shape().max_queries); !s) return s;
+    if (auto s = check_scan(p.rotation, p.scan, p.method, p.mask.kind, p.queries.extent[3]); !s) return s;
     if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
     auto const shape = p.shape();
     if (auto s = check_summary(p.summary, p.method, shape); !s) return s;
@@ -191,12 +220,12 @@ constexpr std::int32_t max_candidates_of(prune_method const& m, std::int32_t max
 
 /// Averaged query rows that a scoring block keeps in shared memory, in whole products.
 constexpr std::int32_t rows_held(prune_stage const& stage, prune_units const& units, std::int32_t max_queries,
-                                 std::int32_t head_dim, std::int32_t product) {
+                                 std::int32_t head_dim, std::int32_t product, std::int32_t copies = 1) {
     // Groups lie at absolute positions, so a few rows may touch one group more than they fill.
     std::int32_t const groups =
         smaller(stage.query_block / stage.query_stride, query_blocks_of(max_queries, stage.query_stride));
     std::int64_t const padded = round_up<std::int64_t>(std::int64_t{groups} * units.heads, product);
-    return static_cast<std::int32_t>(smaller<std::int64_t>(padded * units.walkers, prune_rows_held(head_dim)));
+    return static_cast<std::int32_t>(smaller<std::int64_t>(padded * units.walkers * copies, prune_rows_held(head_dim)));
 }
 
 /// Workspace layout for a shape; shared by prune and by the operators that embed it.

@@ -31,6 +31,8 @@ struct sparse_prefill_params {
     std::int32_t dense_tail = 0;          ///< last rows of each request that attend to everything (upstream HiP: 64)
     key_summary<T const> summary = {};    ///< as in prune_params
     delta_options delta = {.gamma = 0};   ///< correction of the rows; gamma 0: none. It has a dense tail of its own
+    rope rotation = {};                   ///< queries and cached keys come without rotary embedding, see attend_params
+    scan_style scan = scan_style::relative;  ///< as in prune_params
 
     /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, rows, keys, kv); }
@@ -51,6 +53,8 @@ struct sparse_decode_params {
     float scale = 0;                       ///< of the scores; must be > 0
     float soft_cap = 0;                    ///< as in attend_params
     key_summary<T const> summary = {};     ///< as in prune_params
+    rope rotation = {};                    ///< queries and cached keys come without rotary embedding, see attend_params
+    scan_style scan = scan_style::relative;  ///< as in prune_params
 
     /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, {}, keys, kv); }
@@ -94,7 +98,8 @@ constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_
             .soft_cap = p.soft_cap,
             .mask = p.mask,
             .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all,
-            .tail = p.dense_tail};
+            .tail = p.dense_tail,
+            .rotation = p.rotation};
 }
 
 /// The attention half of a corrected prefill.
@@ -122,7 +127,9 @@ constexpr prune_params<T> prune_part(sparse_prefill_params<T> const& p, block_se
             .method = p.method,
             .selection = selection,
             .mask = p.mask,
-            .summary = p.summary};
+            .summary = p.summary,
+            .rotation = p.rotation,
+            .scan = p.scan};
 }
 
 /// The lists that attention reads at decode: the last stage's, in the cache, found by slot. Entries are block ids.
@@ -156,7 +163,8 @@ constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
             .output = p.output,
             .lse = p.lse,
             .scale = p.scale,
-            .soft_cap = p.soft_cap};
+            .soft_cap = p.soft_cap,
+            .rotation = p.rotation};
 }
 
 /// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first
@@ -168,7 +176,9 @@ constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
             .kv = p.kv,
             .method = p.method,
             .lookahead = p.cache.intervals.steps[0],
-            .summary = p.summary};
+            .summary = p.summary,
+            .rotation = p.rotation,
+            .scan = p.scan};
 }
 
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
@@ -178,12 +188,15 @@ constexpr status check(sparse_prefill_params<T> const& p) {
     if (auto s = check(p.method); !s) return s;
     if (auto s = check_list_rows(p.method, p.shape(), p.shape().batch, "batch"); !s) return s;
     if (auto s = check_summary(p.summary, p.method, p.shape()); !s) return s;
+    if (auto s = check_scan(p.rotation, p.scan, p.method, p.mask.kind, p.queries.extent[3]); !s) return s;
     if (p.dense_tail < 0) return fail(errc::out_of_range, "dense_tail", "must be >= 0", p.dense_tail);
     if (p.delta.gamma != 0) {
         if (auto s = check_delta(p.delta, p.mask, "mask", {"delta.gamma", "delta.dense_tail", "delta.form"}); !s)
             return s;
         if (p.dense_tail != 0)
             return fail(errc::out_of_range, "dense_tail", "must be 0 with delta, which has its own", p.dense_tail);
+        if (!p.rotation.empty())
+            return fail(errc::unsupported, "rotation", "must be empty with delta", 1);
     }
     return check(attend_part(p, {}));
 }
@@ -197,6 +210,7 @@ constexpr status check(sparse_decode_params<T> const& p) {
     if (shape.max_queries != 1)
         return fail(errc::unsupported, "queries.extent[1]", "decode takes one token per request", shape.max_queries);
     if (auto s = check_summary(p.summary, p.method, shape); !s) return s;
+    if (auto s = check_scan(p.rotation, p.scan, p.method, mask_kind::causal, p.queries.extent[3]); !s) return s;
     if (auto s = check_pointer(p.cache.step, true, "cache.step"); !s) return s;
     if (auto s = check_pointer(p.cache.lists, true, "cache.lists"); !s) return s;
     if (auto s = check_pointer(p.cache.slot, false, "cache.slot"); !s) return s;

@@ -34,6 +34,7 @@ struct attend_schedule {
     std::int32_t max_rows = 1;     ///< rows of one request that the launch covers, at most
     std::int32_t anchor_gap = 1;   ///< positions between two rows; > 1 only where the launch covers anchors
     attended_keys attended = attended_keys::seen;
+    key_rotation rotation = key_rotation::none;
     friend constexpr bool operator==(attend_schedule const&, attend_schedule const&) = default;
 };
 
@@ -42,6 +43,7 @@ struct attend_target {
     attend_path path = attend_path::sm80;  ///< sm90 where the device allows it
     key_loader loader = key_loader::boxes;
     std::int32_t shared_bytes = device_info{}.shared_memory_per_block;
+    key_rotation rotation = key_rotation::none;  ///< streaming: path sm80
 };
 
 /// Query rows that a class has on a path; 0 where the path has no such tile.
@@ -92,6 +94,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     attend_schedule s;
     s.path = target.path;
     s.loader = target.loader;
+    s.rotation = target.rotation;
     std::int32_t const max_rows = tail > 0 ? smaller(tail, shape.max_queries) : shape.max_queries;
     s.max_rows = larger(max_rows, 1);
     std::int32_t const group = shape.group();
@@ -117,7 +120,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     };
     // Rows that share keys decide: 16 for decode, 64 for short chunks, 128 where 80 % of it is used.
     std::int64_t const shared_rows = static_cast<std::int64_t>(tokens) * packable;
-    bool const fits = attend_shared_bytes({shape.head_dim, attend_rows::medium}) <= target.shared_bytes;
+    bool const fits = attend_shared_bytes({shape.head_dim, attend_rows::medium}, s.rotation) <= target.shared_bytes;
     if (shared_rows <= 16 || (s.path == attend_path::sm80 && !fits)) {
         s.path = attend_path::sm80;
         pack(attend_rows::decode);
@@ -138,6 +141,8 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
         if (window.recent != whole_context) {
             most = smaller<std::int64_t>(most, std::int64_t{window.sinks} + window.recent) + s.tile_tokens +
                    std::int64_t{4} * granule_keys;
+            if (s.rotation != key_rotation::none)  // the window begins with a step
+                most += attend_tile_of({shape.head_dim, s.rows}).keys;
             if (listed) most += std::int64_t{selection.capacity()} * selection.block_size;
         }
         std::int64_t const tiles = std::int64_t{s.query_tiles} * shape.kv_heads * s.head_groups;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/streaming.hpp"
 
 namespace winnow {
 
@@ -63,6 +64,19 @@ WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
 WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p) {
     attend_tile const tile = attend_tile_of(p);
     return (tile.rows + 2 * tile.keys) * p.head_dim * 2 + 10 * 1024;
+}
+
+/// Shared memory that turning rows and keys adds: frequencies, the turns of a step's granules and those inside one, and a
+/// position for each row.
+WINNOW_HOST_DEVICE constexpr std::int32_t rotation_shared_bytes(attend_problem p) {
+    attend_tile const tile = attend_tile_of(p);
+    std::int32_t const turns = tile.keys / granule_keys + granule_keys - 1;
+    return p.head_dim / 2 * (8 + 8 * turns) + tile.rows * 4 + 16;
+}
+
+/// Of a block of the portable kernel, an upper bound.
+WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p, key_rotation rotation) {
+    return attend_shared_bytes(p) + (rotation == key_rotation::none ? 0 : rotation_shared_bytes(p));
 }
 
 /// How the Hopper kernel brings keys and values to shared memory.

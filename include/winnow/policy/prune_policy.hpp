@@ -10,8 +10,8 @@
 namespace winnow {
 
 /// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a block together
-/// (wgmma), which takes one set of rows for all of them.
-enum class product_unit : std::int32_t { warp, warpgroup };
+/// (wgmma), which takes one set of rows for all of them. `turned`: by each warp, and rows and keys are turned before.
+enum class product_unit : std::int32_t { warp, warpgroup, turned };
 
 /// What a scoring kernel is compiled for.
 struct prune_tuning {
@@ -42,12 +42,11 @@ WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
 /// for two. A warpgroup's products take 64 registers more, and two blocks of them fill the tensor cores.
 WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
                                                           product_unit unit = product_unit::warp) {
-    bool const whole = reads_whole_chunks(how);
+    bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
     return {.warps = 4,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
-            .blocks = (whole && head_dim > 128) || unit == product_unit::warpgroup || how == scorer::tree_probe_first
-                          ? 2
-                          : 3};
+            .blocks =
+                (whole && head_dim > 128) || unit != product_unit::warp || how == scorer::tree_probe_first ? 2 : 3};
 }
 
 /// Query rows, averaged, that a block holds at a time.
@@ -56,6 +55,16 @@ WINNOW_HOST_DEVICE constexpr std::int32_t prune_rows_held(int head_dim) { return
 /// Scorers that walk down a chunk, from branch to branch.
 WINNOW_HOST_DEVICE constexpr bool walks_tree(scorer s) {
     return s == scorer::tree_probe || s == scorer::tree_probe_first;
+}
+
+/// Rows that a scoring block holds for each averaged one: antidiagonals take the rows of a group one by one.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_residues(scorer how, std::int32_t query_stride) {
+    return how == scorer::antidiagonal ? query_stride : 1;
+}
+
+/// Copies of each row that a scoring block holds: scan_style::relative turns rows for left and for right probes.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_row_copies(product_unit unit, scan_style scan) {
+    return unit == product_unit::turned && scan == scan_style::relative ? 2 : 1;
 }
 
 /// The warpgroup's kernel serves the default scorer where heads share their rows' walk and rows fill its products. Without

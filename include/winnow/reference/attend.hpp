@@ -11,6 +11,7 @@
 
 #include "winnow/op/attend.hpp"
 #include "winnow/reference/parallel.hpp"
+#include "winnow/reference/streaming.hpp"
 #include "winnow/reference/visible.hpp"
 
 namespace winnow::reference {
@@ -21,14 +22,32 @@ struct attend_result {
     std::vector<double> lse;     ///< [outer, token, head], in the base of params.lse
 };
 
+/// Products of a row with its keys at their streaming distances.
+template <class T>
+void turned_products(visible_row<T> const& row, attend_params<T> const& p, std::vector<double>& products) {
+    auto const channels = static_cast<std::int32_t>(p.queries.extent[3]);
+    auto const frequency = frequencies_of(p.rotation, channels);
+    std::int32_t const looking = row.view->first_position + row.row;
+    std::int32_t const before = keys_before(*row.keys, looking, p.window);
+    for (std::size_t n = 0; n < row.count(); ++n) {
+        auto const query = turned_to(row.query, channels, p.rotation, frequency,
+                                     streaming_distance(*row.keys, n, before, looking, p.window));
+        products[n] = dot(query.data(), row.key(n), channels);
+    }
+}
+
 /// Scores of a row after scale and soft cap.
 template <class T>
 void scores_of(visible_row<T> const& row, attend_params<T> const& p, std::vector<double>& scores) {
     auto const channels = static_cast<std::int32_t>(p.queries.extent[3]);
     double const cap = p.soft_cap;
     scores.resize(row.count());
+    if (!p.rotation.empty())
+        turned_products(row, p, scores);
+    else
+        for (std::size_t n = 0; n < row.count(); ++n) scores[n] = dot(row.query, row.key(n), channels);
     for (std::size_t n = 0; n < row.count(); ++n) {
-        double const s = dot(row.query, row.key(n), channels) * static_cast<double>(p.scale);
+        double const s = scores[n] * static_cast<double>(p.scale);
         scores[n] = cap > 0 ? cap * std::tanh(s / cap) : s;
     }
 }

@@ -14,6 +14,7 @@
 #include "winnow/op/prune.hpp"
 #include "winnow/reference/parallel.hpp"
 #include "winnow/reference/rows.hpp"
+#include "winnow/reference/streaming.hpp"
 
 namespace winnow::reference {
 
@@ -21,6 +22,7 @@ namespace winnow::reference {
 struct prune_rounding {
     bool queries = true;   ///< averaged queries (query_stride > 1) are rounded to T, as tensor cores take them
     bool mean_key = true;  ///< the mean of a chunk's keys is rounded to T
+    bool turned = true;    ///< queries and keys that were turned are rounded to T
 };
 
 /// What one stage did for one list.
@@ -45,16 +47,53 @@ struct prune_request {
     std::int32_t request;              ///< index in the batch
     prune_rounding rounding;           ///< where to round
     std::vector<row_cache<T>> caches;  ///< one per KV head
+    std::vector<double> frequency;     ///< of the rotation, if there is one
 
     /// Looks up request `b`.
     prune_request(prune_params<T> const& params, std::int32_t b, prune_rounding how)
         : p(params), view(request_of(params.shape(), params.rows, params.kv, page_size_of(params.keys, params.kv),
                                      params.mask, b)),
           request(b), rounding(how) {
+        if (!p.rotation.empty()) frequency = frequencies_of(p.rotation, p.shape().head_dim);
         for (std::int32_t h = 0; h < p.shape().kv_heads; ++h)
             caches.emplace_back(p.keys, tensor_view<T const, 4>{}, p.kv, b, h, view.keys);
     }
 };
+
+/// The best sum over the antidiagonal of a square of `stride` rows and keys, for one head: see scorer::antidiagonal. Rows
+/// that the query block does not have and keys beyond the chunk count as zeros.
+template <class T>
+double antidiagonal_score(prune_request<T>& q, query_span span, std::int32_t stride, std::int32_t head,
+                          std::int32_t kv_head, std::int32_t left, std::int32_t right) {
+    auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
+    auto& cache = q.caches[static_cast<std::size_t>(kv_head)];
+    std::vector<float> row(channels);
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::int32_t group = span.first / stride; group <= span.last / stride; ++group) {
+        std::int32_t const first = larger(group * stride, span.first);
+        std::int32_t const look = q.p.mask.kind == mask_kind::causal ? first : q.view.keys - 1;
+        for (std::int32_t square = left; square < right; square += stride) {
+            if (smaller(square + stride, right) - 1 > look) continue;
+            double sum = 0;
+            for (std::int32_t r = 0; r < stride; ++r) {
+                std::int32_t const position = group * stride + stride - 1 - r, key = square + r;
+                // A key that no row of the block meets is not looked at; a NaN among the others reaches every sum.
+                bool met = false;
+                for (std::int32_t at = span.first; at <= span.last && !met; ++at) met = at % stride == stride - 1 - r;
+                if (!met || key >= right) continue;
+                bool const exists = position >= span.first && position <= span.last;
+                T const* const from =
+                    q.p.queries.data +
+                    q.p.queries.offset(q.view.outer, exists ? q.view.first_row + position - q.view.first_position : 0,
+                                       head);
+                for (std::size_t c = 0; c < channels; ++c) row[c] = exists ? to_float(from[c]) : 0.0f;
+                sum += dot(row.data(), cache.key(cache.fetch(key)), static_cast<std::int32_t>(channels));
+            }
+            best = std::fmax(best, sum);
+        }
+    }
+    return best;
+}
 
 /// Averages the rows of `span` in groups of stage.query_stride, aligned to absolute positions.
 template <class T>
@@ -80,6 +119,29 @@ query_groups groups_of(prune_request<T> const& q, prune_stage const& stage, quer
     return groups;
 }
 
+/// Channels turned to a position, as floats.
+template <class T>
+std::vector<float> turned(prune_request<T> const& q, float const* channels, double position) {
+    auto const head_dim = static_cast<std::int32_t>(q.p.queries.extent[3]);
+    if (q.rounding.turned) return turned_and_rounded<T>(channels, head_dim, q.p.rotation, q.frequency, position);
+    auto const exact = turned_to(channels, head_dim, q.p.rotation, q.frequency, position);
+    return std::vector<float>(exact.begin(), exact.end());
+}
+
+/// The groups as a probe of side `side` (0 left, 1 right) meets them in a list of `chunks` chunks.
+template <class T>
+query_groups turned_groups(prune_request<T> const& q, query_groups groups, std::int32_t side, std::int32_t chunks) {
+    auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
+    std::int32_t const reach = scan_reach(q.p.method);
+    for (std::size_t g = 0; g < groups.look.size(); ++g) {
+        std::int32_t const position =
+            q.p.scan == scan_style::relative ? reach + 1 - side : scan_row_position(groups.look[g], chunks, reach);
+        auto const row = turned(q, groups.mean.data() + g * channels, position);
+        std::copy(row.begin(), row.end(), groups.mean.data() + g * channels);
+    }
+    return groups;
+}
+
 /// Maximum over the groups that may see `position` of their product with `key`; NaN never wins. -inf: no group may.
 inline double probe(query_groups const& groups, float const* key, std::int32_t channels, std::int32_t position) {
     double most = -std::numeric_limits<double>::infinity();
@@ -87,6 +149,33 @@ inline double probe(query_groups const& groups, float const* key, std::int32_t c
         if (position <= groups.look[g])
             most = std::fmax(most, dot(groups.mean.data() + g * static_cast<std::size_t>(channels), key, channels));
     return most;
+}
+
+/// A tree search by branch centres over keys without rotary embedding. `left_rows`, `right_rows`: turned_groups of the
+/// heads that walk together; the chunk is number `index` of the stage's list.
+template <class T>
+double turned_chunk_score(prune_request<T>& q, std::vector<query_groups> const& left_rows,
+                          std::vector<query_groups> const& right_rows, std::int32_t kv_head, std::int32_t chunk,
+                          std::int32_t left, std::int32_t right, std::int32_t index) {
+    auto const channels = static_cast<std::int32_t>(q.p.queries.extent[3]);
+    auto& cache = q.caches[static_cast<std::size_t>(kv_head)];
+    auto const at = [&](std::vector<query_groups> const& rows, std::int32_t position) {
+        auto const key = turned(q, cache.key(cache.fetch(position)), q.p.scan == scan_style::relative ? 0 : index);
+        double most = -std::numeric_limits<double>::infinity();
+        for (auto const& groups : rows) most = std::fmax(most, probe(groups, key.data(), channels, position));
+        return most;
+    };
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {
+        std::int32_t const centre = left + (right - left) / 2;
+        double const a = at(left_rows, left + (centre - left) / 2), b = at(right_rows, centre + (right - centre) / 2);
+        best = std::fmax(best, std::fmax(a, b));
+        if (a > b)
+            right = centre;
+        else
+            left = centre;
+    }
+    return best;
 }
 
 /// Score of chunk [left, right) by heads that walk one path together (a single head, or a KV group).
@@ -163,6 +252,8 @@ double chunk_score(prune_request<T>& q, std::vector<query_groups const*> const& 
         }
         return over_heads(mean.data(), right - 1);
     }
+    case scorer::antidiagonal:  // takes rows one by one: antidiagonal_score
+        break;
     }
     return minus_infinity;
 }
@@ -224,8 +315,24 @@ pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32
             rows.push_back(groups_of(q, stage, span, h));
         std::vector<query_groups const*> heads;
         for (auto const& r : rows) heads.push_back(&r);
+        std::vector<query_groups> side[2];
+        auto const chunks = static_cast<std::int32_t>(list.left.size());
+        if (!q.p.rotation.empty())
+            for (std::int32_t s = 0; s < 2; ++s)
+                for (auto const& r : rows) side[s].push_back(turned_groups(q, r, s, chunks));
         for (std::size_t i = 0; i < list.left.size(); ++i) {
             std::int32_t const left = list.left[i], right = smaller(left + stage.chunk, end);
+            if (method.scorer == scorer::antidiagonal) {
+                list.score[i] = std::fmax(
+                    list.score[i], antidiagonal_score(q, span, stage.query_stride, head, head / group, left, right));
+                continue;
+            }
+            if (!q.p.rotation.empty()) {
+                list.score[i] =
+                    std::fmax(list.score[i], turned_chunk_score(q, side[0], side[1], head / group, stage.chunk, left,
+                                                                right, static_cast<std::int32_t>(i)));
+                continue;
+            }
             list.score[i] = std::fmax(list.score[i], chunk_score(q, heads, head / group, stage.chunk, left, right));
         }
     }

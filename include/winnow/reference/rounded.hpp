@@ -12,6 +12,7 @@
 #include "winnow/op/attend.hpp"
 #include "winnow/reference/attend.hpp"
 #include "winnow/reference/parallel.hpp"
+#include "winnow/reference/streaming.hpp"
 #include "winnow/reference/visible.hpp"
 
 namespace winnow::reference {
@@ -30,6 +31,25 @@ inline float rounded_dot(float const* q, float const* k, std::int32_t channels) 
 
 /// Whether attend_rounded's last step, to T, is taken.
 enum class last_rounding : std::int32_t { taken, left_out };
+/// Products of a row with its keys, both turned as the kernel turns them and rounded to T: keys before the window to
+/// their ranks, keys of the window to their positions.
+template <class T>
+void rounded_products(visible_row<T> const& row, attend_params<T> const& p, std::vector<float>& products) {
+    auto const channels = static_cast<std::int32_t>(p.queries.extent[3]);
+    auto const frequency = frequencies_of(p.rotation, channels);
+    std::int32_t const looking = row.view->first_position + row.row;
+    std::int32_t const before = keys_before(*row.keys, looking, p.window);
+    auto const turned = [&](float const* x, double position) {
+        return turned_and_rounded<T>(x, channels, p.rotation, frequency, position);
+    };
+    auto const far = turned(row.query, streaming_row_position(p.window.recent, before));
+    auto const near = turned(row.query, looking);
+    for (std::size_t n = 0; n < row.count(); ++n) {
+        bool const in_window = static_cast<std::int32_t>(n) >= before;
+        auto const key = turned(row.key(n), in_window ? (*row.keys)[n] : static_cast<std::int32_t>(n));
+        products[n] = rounded_dot(in_window ? near.data() : far.data(), key.data(), channels);
+    }
+}
 
 /// As attend(), but rounded, and into `result` alone: params.output and params.lse stay as they are. Values of
 /// result.output are T's, those of result.lse floats; rows that are not written hold NaN.
@@ -52,8 +72,13 @@ status attend_rounded(attend_params<T> const& p, attend_result& result, run_opti
         std::vector<float> weights(row.count()), sum(channels, 0.0f);
         float most = -infinity, total = 0;
         bool unordered = false;
+        if (!p.rotation.empty())
+            rounded_products(row, p, weights);
+        else
+            for (std::size_t n = 0; n < row.count(); ++n)
+                weights[n] = rounded_dot(row.query, row.key(n), static_cast<std::int32_t>(channels));
         for (std::size_t n = 0; n < row.count(); ++n) {
-            float s = rounded_dot(row.query, row.key(n), static_cast<std::int32_t>(channels));
+            float s = weights[n];
             if (capped) s = p.soft_cap * std::tanh(s * p.scale / p.soft_cap);
             weights[n] = s;
             if (s > most) most = s;

@@ -56,8 +56,13 @@ cached_list cached_list_of(sparse_decode_params<T> const& p, std::int32_t stage,
 /// Runs the stages that are due for request `b` in `slot` and stores their lists: left ends, and block ids in the last.
 template <class T>
 void refresh_slot(sparse_decode_params<T> const& p, std::int32_t b, std::int32_t slot, prune_rounding rounding) {
-    prune_params<T> const pruning{
-        .queries = p.queries, .keys = p.keys, .kv = p.kv, .method = p.method, .lookahead = p.cache.intervals.steps[0]};
+    prune_params<T> const pruning{.queries = p.queries,
+                                  .keys = p.keys,
+                                  .kv = p.kv,
+                                  .method = p.method,
+                                  .lookahead = p.cache.intervals.steps[0],
+                                  .rotation = p.rotation,
+                                  .scan = p.scan};
     batch_shape const shape = p.shape();
     std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
     prune_request<T> q(pruning, b, rounding);

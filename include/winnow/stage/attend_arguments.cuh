@@ -7,6 +7,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/core/stage_cache.hpp"
+#include "winnow/policy/append_policy.hpp"
 #include "winnow/policy/attend_policy.hpp"
 
 namespace winnow {
@@ -39,6 +40,7 @@ struct attend_arguments {
     float* partial_output;       ///< fp32 [batch, row, head, split, channel]; null: rows are finished here
     float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
     anchor_results correction;   ///< of finished rows
+    rotary_arguments rotation;   ///< of kernels that turn rows and keys
 
     /// True if rows leave as partial results: key splits, and anchors.
     WINNOW_HOST_DEVICE constexpr bool partial() const { return partial_output != nullptr; }

@@ -7,6 +7,7 @@
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/prune_params.hpp"
 #include "winnow/core/stage_cache.hpp"
+#include "winnow/policy/append_policy.hpp"
 #include "winnow/policy/prune_policy.hpp"
 
 namespace winnow {
@@ -43,6 +44,7 @@ struct prune_arguments {
     std::int32_t* lists;       ///< see stage_region_of; the workspace's or the cache's
     stage_cache cache;         ///< decode only: lists live in slots, and stages that are not due are left alone
     bool cached;
+    rotary_arguments rotation;  ///< of kernels that turn rows and keys
 
     /// Scores of list `index` of the slab by unit `unit` of request `b`. A decode step has one list that is not empty.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t score_row(std::int32_t b, std::int32_t unit,

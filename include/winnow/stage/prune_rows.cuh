@@ -54,6 +54,13 @@ struct alignas(128) prune_score_storage {
 template <int HeadDim>
 inline constexpr std::size_t prune_rows_offset = round_up<std::size_t>(sizeof(prune_score_storage<HeadDim>), 1024);
 
+/// The same behind the frequencies of a kernel that turns, which lie where rows would.
+template <int HeadDim, product_unit Unit>
+inline constexpr std::size_t prune_rows_behind = prune_rows_offset<HeadDim> +
+                                                 (Unit == product_unit::turned
+                                                      ? round_up<std::size_t>(HeadDim / 2 * sizeof(std::uint64_t), 1024)
+                                                      : 0);
+
 /// Puts a chunk of a row where products read it.
 template <int HeadDim, product_unit Unit>
 WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::int32_t row, std::int32_t chunk,

@@ -9,6 +9,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/stage/prune_rows.cuh"
+#include "winnow/stage/prune_turned.cuh"
 #include "winnow/tile/probe_keys.cuh"
 
 namespace winnow {
@@ -45,9 +46,10 @@ struct prune_prober {
     prune_row_set set;
     std::int32_t b;
     std::int32_t kv_head;
-    held_rows rows;       ///< this walker's
-    std::int32_t slices;  ///< more than 1: rows pass by in slices
-    bool whole_chunks;    ///< none of the block's chunks is cut short
+    held_rows rows;               ///< this walker's
+    std::int32_t slices;          ///< more than 1: rows pass by in slices
+    bool whole_chunks;            ///< none of the block's chunks is cut short
+    prune_turning<Unit> turning;  ///< a slice holds half as many rows if they come twice
 
     /// True if all warps of the block have to probe in step: they wait for each other.
     [[nodiscard]] WINNOW_DEVICE bool in_step() const { return Unit == product_unit::warpgroup || slices > 1; }
@@ -75,11 +77,80 @@ struct prune_prober {
             for (int h = 0; h < 2; ++h) load_key<T, HeadDim>(keys.part[t][h], key_at(a, b, kv_head, position[t][h]));
         });
     }
+    /// found[slot][half] of two keys of each slot, the centres of both halves of a branch.
+    template <int Slots>
+    WINNOW_DEVICE void score_halves(float (&found)[Slots][2], std::int32_t const (&position)[Slots][2]) {
+        if constexpr (Unit != product_unit::turned)
+            score(found, position);
+        else if (a.params.scan == scan_style::relative)
+            score_relative(found, position);
+        else
+            score<probe_keys<HeadDim, Slots>>(found, position, [&](probe_keys<HeadDim, Slots>& keys) {
+                WINNOW_UNROLL
+                for (int s = 0; s < Slots; ++s) {
+                    WINNOW_UNROLL
+                    for (int h = 0; h < 2; ++h) {
+                        load_key<T, HeadDim>(keys.part[s][h], key_at(a, b, kv_head, position[s][h]));
+                        turn_key<T, HeadDim>(keys.part[s][h], turning.turns,
+                                             turning.first_chunk + 8 * s +
+                                                 static_cast<std::int32_t>(threadIdx.x % 32 / 4));
+                    }
+                }
+            });
+    }
+    /// found[0][slot] of one key of each slot.
+    WINNOW_DEVICE void score_last(float (&found)[1][2], std::int32_t const (&position)[1][2]) {
+        if constexpr (Unit != product_unit::turned)
+            score(found, position);
+        else
+            score<probe_keys<HeadDim, 1>>(found, position, [&](probe_keys<HeadDim, 1>& keys) {
+                WINNOW_UNROLL
+                for (int s = 0; s < 2; ++s) {
+                    load_key<T, HeadDim>(keys.part[0][s], key_at(a, b, kv_head, position[0][s]));
+                    turn_key<T, HeadDim>(keys.part[0][s], turning.turns,
+                                         turning.first_chunk + 8 * s + static_cast<std::int32_t>(threadIdx.x % 32 / 4));
+                }
+            });
+    }
+    /// Left probes meet one copy of the rows, right ones the other, so a product takes keys of one side of two slots.
+    template <int Slots>
+    WINNOW_DEVICE void score_relative(float (&found)[Slots][2], std::int32_t const (&position)[Slots][2]) {
+        constexpr int tiles = (Slots + 1) / 2;
+        float side[2][tiles][2];
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) WINNOW_UNROLL
+        for (int t = 0; t < tiles; ++t) side[h][t][0] = side[h][t][1] = minus_infinity;
+#pragma unroll 1
+        for (std::int32_t slice = 0; slice < slices; ++slice) {
+            if (slices > 1) hold(slice);
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                std::int32_t at[tiles][2];
+                probe_keys<HeadDim, tiles> keys;
+                WINNOW_UNROLL
+                for (int s = 0; s < 2 * tiles; ++s) {
+                    at[s / 2][s % 2] = s < Slots ? position[s < Slots ? s : 0][h] : no_key;
+                    load_key<T, HeadDim>(keys.part[s / 2][s % 2], key_at(a, b, kv_head, at[s / 2][s % 2]));
+                }
+                held_rows copy = rows;
+                copy.queries += h * turning.copy_rows * HeadDim * 2;
+                score_rows<T, HeadDim>(side[h], keys, at, copy);
+            }
+        }
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) quad_maximum(side[h]);
+        WINNOW_UNROLL
+        for (int s = 0; s < Slots; ++s) WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) found[s][h] = side[h][s / 2][s % 2];
+    }
     WINNOW_DEVICE void hold(std::int32_t slice) {
-        std::int32_t const first = slice * prune_rows_held(HeadDim),
-                           count = smaller(set.padded() - first, prune_rows_held(HeadDim));
+        std::int32_t const held = prune_rows_held(HeadDim) / prune_row_copies(Unit, a.params.scan),
+                           first = slice * held, count = smaller(set.padded() - first, held);
         __syncthreads();
-        hold_query_rows<T, HeadDim, Unit>(shared, queries, set, 0, first, count);
+        if constexpr (Unit == product_unit::turned)
+            hold_turned_rows<T, HeadDim>(shared, a, turning, set, turning.first_walker, first, count);
+        else
+            hold_query_rows<T, HeadDim, Unit>(shared, queries, set, 0, first, count);
         __syncthreads();
         rows.tiles = count / prune_row_tile;
     }
@@ -111,21 +182,24 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
         left[t] = chunk.left[t], right[t] = chunk.right[t];
         part = part || (left[t] < right[t] && right[t] - left[t] < size);
     }
-    std::int32_t const rounds = larger(ceil_log2(size), 1);
-    bool const shortened = size >= 4 && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
+    // A key counts differently as a left and as a right probe where these stand at different distances: then a branch of
+    // one key is looked at once more from either side.
+    bool const sided = Unit == product_unit::turned && prober.a.params.scan == scan_style::relative;
+    std::int32_t const rounds = larger(ceil_log2(size), 1) + (sided ? 1 : 0);
+    bool const shortened = size >= 4 && !sided && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
 #pragma unroll 1
     for (std::int32_t round = 0; round < rounds - (shortened ? 1 : 0); ++round) {
         std::int32_t position[Tiles][2];
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) {
             // A branch of one key was looked at when its parent was; only a chunk that starts as one is looked at again.
-            bool const active = left[t] < right[t] && (round == 0 || right[t] - left[t] > 1);
+            bool const active = left[t] < right[t] && (sided || round == 0 || right[t] - left[t] > 1);
             std::int32_t const centre = left[t] + (right[t] - left[t]) / 2;
             position[t][0] = active ? left[t] + (centre - left[t]) / 2 : no_key;
             position[t][1] = active ? centre + (right[t] - centre) / 2 : no_key;
         }
         float found[Tiles][2];
-        prober.score(found, position);
+        prober.score_halves(found, position);
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) {
             if (position[t][0] == no_key) continue;
@@ -146,7 +220,7 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
     }
     if (!prober.in_step() && !__any_sync(~0u, position[0][0] != no_key || position[0][1] != no_key)) return;
     float found[1][2];
-    prober.score(found, position);
+    prober.score_last(found, position);
     WINNOW_UNROLL
     for (int t = 0; t < Tiles; ++t)
         if (position[0][t] != no_key) chunk.score[t] = fmaxf(chunk.score[t], found[0][t]);

@@ -42,6 +42,18 @@ template __global__ void
 prune_score<bf16, 128, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void
 prune_score<bf16, 256, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void
+prune_score<bf16, 64, scorer::tree_probe, product_unit::turned>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void
+prune_score<bf16, 128, scorer::tree_probe, product_unit::turned>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void
+prune_score<bf16, 256, scorer::tree_probe, product_unit::turned>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void
+prune_score<bf16, 64, scorer::antidiagonal, product_unit::warp>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void
+prune_score<bf16, 128, scorer::antidiagonal, product_unit::warp>(prune_arguments<bf16> const __grid_constant__);
+template __global__ void
+prune_score<bf16, 256, scorer::antidiagonal, product_unit::warp>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void prune_select<bf16>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void summarise_chunks<bf16>(summarise_arguments<bf16> const __grid_constant__);
 template __global__ void find_fault<bf16>(contents_arguments<bf16> const __grid_constant__);
@@ -83,6 +95,18 @@ template __global__ void
 prune_score<fp16, 128, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void
 prune_score<fp16, 256, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void
+prune_score<fp16, 64, scorer::tree_probe, product_unit::turned>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void
+prune_score<fp16, 128, scorer::tree_probe, product_unit::turned>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void
+prune_score<fp16, 256, scorer::tree_probe, product_unit::turned>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void
+prune_score<fp16, 64, scorer::antidiagonal, product_unit::warp>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void
+prune_score<fp16, 128, scorer::antidiagonal, product_unit::warp>(prune_arguments<fp16> const __grid_constant__);
+template __global__ void
+prune_score<fp16, 256, scorer::antidiagonal, product_unit::warp>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void prune_select<fp16>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void summarise_chunks<fp16>(summarise_arguments<fp16> const __grid_constant__);
 template __global__ void find_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
