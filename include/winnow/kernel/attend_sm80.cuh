@@ -90,6 +90,8 @@ WINNOW_DEVICE void correct_rows(attend_row_writer<T>& writer, softmax_rows& stat
         lane_sum[h * Stride] = lane % 4 == 0 ? 1.0f : 0.0f;
         state.maximum[h] = __fdividef(lse, c);
     }
+}
+
 /// Turns the keys of a step, and queries where they have just come or where the walk reaches the window. Needs a barrier
 /// before and behind. A function of its own: inside the loop its addresses made ptxas spill 60 bytes a thread.
 template <class T, int HeadDim, attend_rows Rows>
