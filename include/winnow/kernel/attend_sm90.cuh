@@ -116,9 +116,10 @@ WINNOW_DEVICE void note_step(hopper_step<Keys>& note, key_walk const& walk, gran
     std::int32_t const packed = g.first | static_cast<std::int32_t>(g.part);
     if (lane < granules) note.granule[lane] = packed;
     if (masked) {
-        // What is hidden behind the window counts as its neighbour: no row sees so far.
+        // What is hidden behind the window's last granule counts as its neighbour: no row sees so far.
         std::int32_t const first = __shfl_sync(~0u, packed, 0);
-        bool const behind = lane > 0 && g.first < 0 && g.part == key_part::window;
+        bool const in_window = first >= 0 && (first & 7) == static_cast<std::int32_t>(key_part::window);
+        bool const behind = in_window && g.first < 0 && g.part == key_part::window;
         bool const next = behind || (g.first >= 0 && packed == first + lane * granule_keys);
         bool const run = __all_sync(~0u, lane >= granules || next);
         if (lane == 0) note.mask = run ? step_mask::run : step_mask::mixed;
