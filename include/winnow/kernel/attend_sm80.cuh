@@ -1,6 +1,7 @@
 // Attention for sm_80 and newer: cp.async, ldmatrix and mma.sync; a thread block per tile of rows and key split.
 //
-// One step: wait for keys | start values, scores | start the next keys, softmax | wait for values, accumulate.
+// One step: wait for keys | start values, scores | start the next keys, softmax | wait for values, accumulate. Where a tile
+// has room for more steps, as many are under way at a time. The last block of a decode tile merges its splits.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +11,11 @@
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/ptx/grid_dependency.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/attend_work.cuh"
 #include "winnow/stage/key_walk.cuh"
+#include "winnow/stage/merge_pieces.cuh"
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
 #include "winnow/tile/swizzle.hpp"
@@ -24,6 +27,8 @@ template <int HeadDim, attend_rows Rows>
 struct attend_bounds {
     static constexpr int threads = attend_tile_of({HeadDim, Rows}).threads();
     static constexpr int min_blocks = attend_tile_of({HeadDim, Rows}).min_blocks;
+    /// Steps whose keys are located: those under way, and the next. A power of two, or slots would be found by division.
+    static constexpr int places = attend_tile_of({HeadDim, Rows}).stages > 1 ? 4 : 2;
 };
 
 /// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name
@@ -32,15 +37,16 @@ template <class T, int HeadDim, attend_rows Rows>
 struct attend_storage {
     static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     alignas(1024) T query[tile.rows * HeadDim];
-    alignas(1024) T key[tile.keys * HeadDim];
-    alignas(1024) T value[tile.keys * HeadDim];
-    key_step<tile.keys> step[2];
+    alignas(1024) T key[tile.stages * tile.keys * HeadDim];
+    alignas(1024) T value[tile.stages * tile.keys * HeadDim];
+    key_step<tile.keys> step[attend_bounds<HeadDim, Rows>::places];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
     row_limits limits[tile.rows];
     float lane_sum[tile.warp_rows() / 8][tile.threads()];  ///< softmax sums, see softmax_step
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
+    merge_pieces_storage merge;
 };
 
 /// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
@@ -133,6 +139,9 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     {
         attend_work const work = work_of<T>(a, blockIdx.x, blockIdx.y, blockIdx.z);
         if (work.rows.count <= 0) return;
+        // Pruning may still be running: only who reads what it writes waits here, and all wait before they write.
+        if constexpr (Rows == attend_rows::decode)
+            if (a.step.refreshes(a.slots(work.batch))) ptx::wait_for_earlier_grids();
         if (threadIdx.x == 0) {
             shared.work = work;
             begin_walk(shared.walk, a, work);
@@ -145,7 +154,11 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     std::int32_t const begin = steps.begin, end = steps.end;
 
     attend_row_writer<T> writer{a, w};
-    if (a.schedule.splits > 1 && begin >= end) {  // the merge does not read the channels of an empty split
+    std::int32_t const pieces = Rows == attend_rows::decode && a.schedule.splits > 1 ? pieces_of(a.schedule, walk) : 1;
+    if constexpr (Rows == attend_rows::decode) {
+        if (w.split >= pieces) return;
+        writer.whole = pieces == 1;
+    } else if (a.schedule.splits > 1 && begin >= end) {  // the merge does not read the channels of an empty split
         for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
             if (writer.select(row)) writer.log_sum_exp(minus_infinity);
         return;
@@ -168,35 +181,59 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     float const c = capped ? log2_e : p.scale * log2_e;
     float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
 
+    // Copies are in groups, one for a step's keys and one for its values, empty behind the last step. Of the groups that
+    // follow the one that a step waits for, 2 (stages - 1) have been started.
+    constexpr int stages = tile.stages, later_groups = 2 * (stages - 1);
+    constexpr int places = attend_bounds<HeadDim, Rows>::places;
+    constexpr std::uint32_t stage_bytes = tile.keys * row_bytes;
+    auto const place_of_step = [&](std::int32_t step) -> key_step<tile.keys>& { return shared.step[step % places]; };
+    auto const locate_keys = [&](std::int32_t step, int thread) {
+        if (step < end) locate_step(place_of_step(step), walk, step, p.kv, a.page_size, p.keys, p.values, thread);
+    };
+    auto const fetch_keys = [&](std::int32_t step) {
+        if (step < end)
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile + step % stages * stage_bytes, p.keys.data,
+                                                           p.keys.stride[1], place_of_step(step), &row_offsets::key);
+        ptx::copy_async_commit();
+    };
+    auto const fetch_values = [&](std::int32_t step) {
+        if (step < end)
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile + step % stages * stage_bytes, p.values.data,
+                                                           p.values.stride[1], place_of_step(step),
+                                                           &row_offsets::value);
+        ptx::copy_async_commit();
+    };
     if (begin < end) {
         load_queries(shared, a, w);
-        locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values);
-        __syncthreads();
-        fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1], shared.step[begin & 1],
-                                                       &row_offsets::key);
-        ptx::copy_async_commit();
+        if constexpr (stages == 1) {
+            locate_keys(begin, threadIdx.x);
+            __syncthreads();
+            fetch_keys(begin);
+        } else {
+            static_assert(stages * tile.keys == tile.threads(), "every thread locates one key");
+            locate_keys(begin + threadIdx.x / tile.keys, threadIdx.x % tile.keys);
+            __syncthreads();
+            WINNOW_UNROLL
+            for (int s = 0; s < stages; ++s) {
+                fetch_keys(begin + s);
+                fetch_values(begin + s);
+            }
+        }
     }
     for (std::int32_t step = begin; step < end; ++step) {
-        key_step<tile.keys> const& now = shared.step[step & 1];
-        ptx::copy_async_wait<0>();
+        key_step<tile.keys> const& now = place_of_step(step);
+        ptx::copy_async_wait<later_groups>();
         __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
-        fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, p.values.stride[1], now,
-                                                       &row_offsets::value);
-        ptx::copy_async_commit();
-        if (step + 1 < end)
-            locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values);
+        if (stages == 1 || step > begin) fetch_values(step + stages - 1);
+        locate_keys(step + stages, threadIdx.x);
 
         float score[row_tiles][key_tiles][4];
-        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile,
-                                                     key_tile + key_warp * tile.warp_keys() * row_bytes);
+        score_tile<T, HeadDim, row_tiles, key_tiles>(
+            score, query_tile, key_tile + step % stages * stage_bytes + key_warp * tile.warp_keys() * row_bytes);
 
-        ptx::copy_async_wait<0>();
-        __syncthreads();  // values are there; nobody reads the keys any more; the next step is located
-        if (step + 1 < end) {
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1],
-                                                           shared.step[(step + 1) & 1], &row_offsets::key);
-            ptx::copy_async_commit();
-        }
+        ptx::copy_async_wait<later_groups>();
+        __syncthreads();  // values are there; nobody reads the keys any more; the step `stages` on is located
+        fetch_keys(step + stages);
         if (capped) {
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
@@ -219,9 +256,10 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             softmax_step<tile.threads()>(state[i], &shared.lane_sum[2 * i][threadIdx.x], score[i], output[i], c);
             round_probabilities<T>(probability[i], score[i]);
         }
-        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
-                                                          value_tile + key_warp * tile.warp_keys() * row_bytes);
+        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(
+            output, probability, value_tile + step % stages * stage_bytes + key_warp * tile.warp_keys() * row_bytes);
     }
+    if constexpr (Rows == attend_rows::decode) ptx::wait_for_earlier_grids();
 
     if constexpr (tile.key_warps == 1) {
         WINNOW_UNROLL
@@ -242,6 +280,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     } else {
         merge_key_warps(shared, state[0], output[0], c, writer);
     }
+    if constexpr (Rows == attend_rows::decode)
+        merge_pieces<HeadDim, tile.threads()>(shared.merge, reinterpret_cast<float*>(shared.key), a, w, pieces);
 }
 
 }  // namespace winnow

@@ -14,6 +14,13 @@
 
 namespace winnow {
 
+/// What sparse_decode tells attention: whose rows count, what may still be running, and what is to be done at the end.
+struct step_launch {
+    slot_index slots = {};
+    decode_step step = {};  ///< given: counters are cleared by an earlier kernel, and the step is counted
+    launch_order order = launch_order::after_earlier;
+};
+
 /// Starts the Hopper kernel of `Problem` that brings keys by `Loader`.
 template <attend_problem Problem, key_loader Loader, class T>
 status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& plan, workspace scratch,
@@ -58,20 +65,25 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
 
 /// Starts the portable kernel of `Problem`.
 template <attend_problem Problem, class T>
-status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream) {
+status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream,
+                       launch_order order) {
+    if (plan.merges_itself() && arguments.step.step == nullptr) {
+        auto const cleared = cudaMemsetAsync(arguments.arrived, 0, plan.counter_bytes(), stream);
+        if (auto s = cuda_status(cleared, "cudaMemsetAsync"); !s) return s;
+    }
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
                     schedule.splits, plan.shape.batch);
     return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, attend_tile_of(Problem).threads(),
-                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments);
+                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments, order);
 }
 
 /// Runs a plan with the instance that serves `Problem`, one kernel for each path and loader; errc::wrong_plan if the plan chose
 /// another. Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists)
-/// may change between replays within the plan's maxima. `slots` is sparse_decode's.
+/// may change between replays within the plan's maxima. `context` is sparse_decode's.
 template <attend_problem Problem, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}) {
+              step_launch const& context = {}) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     batch_shape const shape = p.shape();
@@ -93,9 +105,11 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         fast_divider(schedule.tile_heads),
         fast_divider(schedule.head_groups),
         fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
-        slots,
+        context.slots,
         region<float>(scratch, plan.partial_output),
-        region<float>(scratch, plan.partial_lse)};
+        region<float>(scratch, plan.partial_lse),
+        region<std::int32_t>(scratch, plan.arrived),
+        context.step};
     if (shape.batch == 0 || shape.max_queries == 0) return {};
     status done;
     if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
@@ -115,9 +129,9 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         }
     }
     if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
-        if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream);
+        if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream, context.order);
     }
-    if (!done || schedule.splits == 1) return done;
+    if (!done || schedule.splits == 1 || plan.merges_itself()) return done;
     return launch_kernel(merge_splits<T, Problem.head_dim>, dim3(shape.heads, schedule.max_rows, shape.batch),
                          merge_warps * 32, 0, stream, arguments);
 }
@@ -125,14 +139,14 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 /// Runs a plan with any of the instances of one head dimension.
 template <int HeadDim, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}) {
+              step_launch const& context = {}) {
     switch (plan.schedule.rows) {
     case attend_rows::decode:
-        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, context);
     case attend_rows::medium:
-        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, context);
     case attend_rows::large:
-        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots);
+        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, context);
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }
@@ -140,10 +154,11 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 /// Runs a plan with any of the default instances: head_dim in supported_head_dims, all row classes.
 template <class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}) {
+              step_launch const& context = {}) {
     if (!plan) return plan.why;
-    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
-                    [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, slots); });
+    return dispatch(
+        supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+        [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, context); });
 }
 
 }  // namespace winnow

@@ -31,10 +31,23 @@ struct attend_plan {
     device_info device;               ///< the device it was made for
     std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
     std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
+    std::size_t arrived = 0;          ///< offset of int32 [batch, counters()] where the kernel merges by itself
     std::size_t next_tile = 0;        ///< offset of the int32 from which blocks draw their tiles (sm90)
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+    /// True if the last block of a tile merges its splits: no second kernel.
+    [[nodiscard]] constexpr bool merges_itself() const {
+        return schedule.rows == attend_rows::decode && schedule.splits > 1;
+    }
+    /// Counters of one request, which are zero when its blocks begin to arrive: one a tile, and one for all tiles.
+    [[nodiscard]] constexpr std::int32_t counters() const {
+        return merges_itself() ? schedule.query_tiles * shape.kv_heads * schedule.head_groups + 1 : 0;
+    }
+    /// Bytes of them; they come first in the workspace.
+    [[nodiscard]] constexpr std::size_t counter_bytes() const {
+        return static_cast<std::size_t>(counters()) * shape.batch * sizeof(std::int32_t);
+    }
     /// True for plans that lay out the same launch.
     [[nodiscard]] constexpr bool same_layout(attend_plan const& other) const {
         return shape == other.shape && schedule == other.schedule && workspace_bytes == other.workspace_bytes;
@@ -162,6 +175,7 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
         auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
                           result.schedule.splits;
         workspace_layout layout{result.workspace_bytes};
+        result.arrived = layout.take(result.counter_bytes(), 1);
         result.partial_output = layout.take(rows * result.shape.head_dim, sizeof(float));
         result.partial_lse = layout.take(rows, sizeof(float));
         result.workspace_bytes = layout.bytes;

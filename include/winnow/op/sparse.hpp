@@ -232,7 +232,11 @@ constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_in
     result.attend = attend_plan_of(attend_part(p), device);
     result.why = result.attend.why;
     result.prune = prune_plan_of(p.method, p.shape(), device);
-    result.workspace_bytes = larger(result.prune.workspace_bytes, result.attend.workspace_bytes);
+    // Counters are cleared by the first kernel, and attention counts in them when pruning has ended.
+    workspace_layout layout;
+    layout.take(result.attend.counter_bytes(), 1);
+    result.scratch = layout.bytes;
+    result.workspace_bytes = larger(result.scratch + result.prune.workspace_bytes, result.attend.workspace_bytes);
     return result;
 }
 

@@ -26,6 +26,8 @@ struct attend_arguments {
     slot_index slots;            ///< decode over a stage cache: rows without a slot see nothing
     float* partial_output;       ///< fp32 [batch, row, head, split, channel], only with splits
     float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
+    std::int32_t* arrived;       ///< [batch, tile and one more]: pieces of a tile, tiles of a request that are finished
+    decode_step step;            ///< of sparse_decode
 };
 
 }  // namespace winnow

@@ -153,6 +153,11 @@ WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], std::int32_t const* 
     }
 }
 
+/// Splits of a tile that have keys, at least one: only those run where the kernel merges by itself.
+WINNOW_HOST_DEVICE constexpr std::int32_t pieces_of(attend_schedule const& schedule, key_walk const& walk) {
+    return larger(ceil_div(walk.sequence.size(), schedule.split_keys / granule_keys), 1);
+}
+
 /// Writes one row's finished channels: to the output, or as a partial result.
 template <class T>
 struct attend_row_writer {
@@ -173,7 +178,7 @@ struct attend_row_writer {
         return (row * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
     }
     WINNOW_DEVICE void channels(int channel, float x, float y) const {
-        if (a.schedule.splits > 1) {
+        if (partial()) {
             *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) =
                 make_float2(x, y);
         } else {
@@ -192,15 +197,18 @@ struct attend_row_writer {
     }
     /// `lse` in base 2.
     WINNOW_DEVICE void log_sum_exp(float lse) const {
-        if (a.schedule.splits > 1) {
+        if (partial()) {
             a.partial_lse[partial_index()] = lse;
         } else if (!a.params.lse.empty()) {
             a.params.lse.values(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head) =
                 a.params.lse.base == lse_base::natural ? lse * ln_2 : lse;
         }
     }
+    /// True where a merge finishes the rows.
+    [[nodiscard]] WINNOW_DEVICE bool partial() const { return a.schedule.splits > 1 && !whole; }
     std::int32_t token = 0;
     std::int32_t head = 0;
+    bool whole = false;  ///< this split has all of the tile's keys
 };
 
 }  // namespace winnow

@@ -117,12 +117,11 @@ WINNOW_DEVICE row_offsets offsets_of(key_walk const& walk, std::int32_t position
             walk.origin.value + where.outer * values.stride[0] + where.token * values.stride[1]};
 }
 
-/// Thread t < Keys locates key t of step `step`; whole warps must call.
+/// Thread t < Keys locates key t of step `step`; whole warps must call, of step numbers that are the same for a warp.
 template <int Keys, class T>
 WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::int32_t step, kv_index const& kv,
                                fast_divider page_size, tensor_view<T const, 4> const& keys,
-                               tensor_view<T const, 4> const& values) {
-    int const t = threadIdx.x;
+                               tensor_view<T const, 4> const& values, int t) {
     if (t >= Keys) return;
     std::int32_t const index = step * (Keys / granule_keys);
     std::int32_t const before_window = walk.sequence.sinks + walk.sequence.listed;
