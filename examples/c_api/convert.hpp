@@ -220,7 +220,8 @@ attend_params<T> params_of(winnow_attend_params const& c) {
             .soft_cap = c.soft_cap,
             .mask = from(c.mask),
             .range = static_cast<row_range>(c.range),
-            .tail = c.tail};
+            .tail = c.tail,
+            .sink_logits = c.sink_logits};
 }
 
 template <class T>
@@ -247,6 +248,7 @@ sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
             .lse = from(c.lse),
             .scale = c.scale,
             .soft_cap = c.soft_cap,
+            .sink_logits = c.sink_logits,
             .mask = from(c.mask),
             .dense_tail = c.dense_tail};
 }
@@ -262,7 +264,8 @@ sparse_decode_params<T> params_of(winnow_sparse_decode_params const& c) {
             .output = view<T, 4>(c.output),
             .lse = from(c.lse),
             .scale = c.scale,
-            .soft_cap = c.soft_cap};
+            .soft_cap = c.soft_cap,
+            .sink_logits = c.sink_logits};
 }
 
 template <class T>

@@ -306,6 +306,7 @@ typedef struct winnow_attend_params {
     winnow_mask mask;           /* default causal, queries at the end of the context */
     int32_t range;              /* winnow_row_range */
     int32_t tail;               /* rows at the end of each request that `range` leaves out, or takes alone */
+    const float* sink_logits;   /* [head] learned sinks: a logit more in each row's softmax; optional */
 } winnow_attend_params;
 
 /* Hierarchical top-k pruning: queries and keys to lists of key blocks. */
@@ -341,7 +342,8 @@ typedef struct winnow_sparse_prefill_params {
     float scale;
     float soft_cap;
     winnow_mask mask;
-    int32_t dense_tail; /* last rows of each request that attend to everything */
+    int32_t dense_tail;       /* last rows of each request that attend to everything */
+    const float* sink_logits; /* [head] as in attention; optional */
 } winnow_sparse_prefill_params;
 
 /* One new token per request, whose key and value are in the cache already; lists are kept between steps. */
@@ -358,6 +360,7 @@ typedef struct winnow_sparse_decode_params {
     winnow_lse lse;
     float scale;
     float soft_cap;
+    const float* sink_logits; /* [head] as in attention; optional */
 } winnow_sparse_decode_params;
 
 /* Combines partial results over disjoint sets of keys. `dtype` may be WINNOW_FP32 as well. */

@@ -109,6 +109,8 @@ TEST_CASE("check attend: scalars", "[op]") {
             {[=](params& p) { p.soft_cap = nan; }, errc::out_of_range, "soft_cap", 0},
             {[](params& p) { p.soft_cap = 1e-40f; }, errc::out_of_range, "soft_cap", 1},
             {[=](params& p) { p.soft_cap = infinity; }, errc::out_of_range, "soft_cap", std::int64_t{1} << 31},
+            {[](params& p) { p.sink_logits = reinterpret_cast<float const*>(std::uintptr_t{4098}); }, errc::misaligned,
+             "sink_logits", 2},
             {[](params& p) { p.window.sinks = -1; }, errc::out_of_range, "window.sinks", -1},
             {[](params& p) { p.window.recent = -2; }, errc::out_of_range, "window.recent", -2},
             {[](params& p) { p.mask = causal{-1}; }, errc::out_of_range, "mask.offset", -1},

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/mask.hpp"
@@ -19,6 +20,7 @@
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
 #include "winnow/tile/swizzle.hpp"
+#include "winnow/tile/widen.cuh"
 
 namespace winnow {
 
@@ -31,14 +33,23 @@ struct attend_bounds {
     static constexpr int places = attend_tile_of({HeadDim, Rows}).stages > 1 ? 4 : 2;
 };
 
+/// Room for one step's keys, then its values, widened to T; nothing where they are stored so.
+template <class T, int HeadDim, int Keys, class KV>
+struct widened_step {
+    alignas(1024) T tile[Keys * HeadDim];
+};
+template <class T, int HeadDim, int Keys>
+struct widened_step<T, HeadDim, Keys, T> {};
+
 /// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name
 /// an aggregate template argument in the host stub of a kernel.
-template <class T, int HeadDim, attend_rows Rows>
+template <class T, int HeadDim, attend_rows Rows, class KV = T>
 struct attend_storage {
     static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     alignas(1024) T query[tile.rows * HeadDim];
-    alignas(1024) T key[tile.stages * tile.keys * HeadDim];
-    alignas(1024) T value[tile.stages * tile.keys * HeadDim];
+    [[no_unique_address]] widened_step<T, HeadDim, tile.keys, KV> wide;
+    alignas(1024) KV key[tile.stages * tile.keys * HeadDim];
+    alignas(1024) KV value[tile.stages * tile.keys * HeadDim];
     key_step<tile.keys> step[attend_bounds<HeadDim, Rows>::places];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
@@ -47,11 +58,19 @@ struct attend_storage {
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
     merge_pieces_storage merge;
+
+    /// The tiles of keys and values as floats, when nobody uses them any more.
+    WINNOW_DEVICE float* scratch() {
+        if constexpr (std::is_same_v<T, KV>)
+            return reinterpret_cast<float*>(key);
+        else
+            return reinterpret_cast<float*>(wide.tile);
+    }
 };
 
 /// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
-template <class T, int HeadDim, attend_rows Rows>
-WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend_arguments<T> const& a,
+template <class T, int HeadDim, attend_rows Rows, class KV>
+WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows, KV>& shared, attend_arguments<T> const& a,
                                 attend_work const& w) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     attend_params<T> const& p = a.params;
@@ -71,15 +90,17 @@ WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend
 }
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order.
-template <class T, int HeadDim, attend_rows Rows>
-WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, softmax_rows const& state,
-                                   float const (&output)[HeadDim / 8][4], float c, attend_row_writer<T>& writer) {
+template <class T, int HeadDim, attend_rows Rows, class KV>
+WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared, softmax_rows const& state,
+                                   float const (&output)[HeadDim / 8][4], float c, float value_scale,
+                                   attend_row_writer<T>& writer) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     static_assert(tile.rows == 16 && tile.row_warps == 1);
-    static_assert(sizeof(T) * 2 * tile.keys >= sizeof(float) * tile.key_warps * 16,
+    static_assert(sizeof(shared.wide) + sizeof(shared.key) + sizeof(shared.value) >=
+                      sizeof(float) * tile.key_warps * 16 * HeadDim,
                   "the key and value tiles hold the sums");
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    auto* const sums = reinterpret_cast<float*>(shared.key);  // [key warp][16][HeadDim], over keys and values
+    auto* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
         float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
@@ -118,22 +139,24 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
             x += v.x;
             y += v.y;
         }
-        float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+        float lse = sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum);
+        float const inverse = (sum == 0.0f ? 0.0f : 1.0f / sum) * writer.add_sink(lse) * value_scale;
         writer.channels(channel, x * inverse, y * inverse);
-        if (channel == 0) writer.log_sum_exp(sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum));
+        if (channel == 0) writer.log_sum_exp(lse);
     }
 }
 
-template <class T, int HeadDim, attend_rows Rows>
+template <class T, int HeadDim, attend_rows Rows, class KV = T>
 __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_bounds<HeadDim, Rows>::min_blocks)
     attend_sm80(attend_arguments<T> const __grid_constant__ a) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     constexpr int row_tiles = tile.warp_rows() / 16, key_tiles = tile.warp_keys() / 8;
     constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
+    constexpr bool widens = !std::is_same_v<T, KV>;  // keys and values are stored in fewer bits
     extern __shared__ __align__(1024) unsigned char raw[];
-    static_assert(sizeof(attend_storage<T, HeadDim, Rows>) <= attend_shared_bytes({HeadDim, Rows}),
+    static_assert(sizeof(attend_storage<T, HeadDim, Rows, KV>) <= attend_shared_bytes({HeadDim, Rows}),
                   "plans rely on the bound");
-    auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Rows>*>(raw);
+    auto& shared = *reinterpret_cast<attend_storage<T, HeadDim, Rows, KV>*>(raw);
     attend_params<T> const& p = a.params;
 
     {
@@ -178,30 +201,54 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     WINNOW_UNROLL
     for (int i = 0; i < 2 * row_tiles; ++i) shared.lane_sum[i][threadIdx.x] = 0.0f;
     bool const capped = p.soft_cap > 0.0f;
-    float const c = capped ? log2_e : p.scale * log2_e;
+    float score_scale = p.scale, value_scale = 1.0f;
+    if constexpr (widens) score_scale *= p.scales.of_keys(w.kv_head), value_scale = p.scales.of_values(w.kv_head);
+    float const c = capped ? log2_e : score_scale * log2_e;
     float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
 
     // Copies are in groups, one for a step's keys and one for its values, empty behind the last step. Of the groups that
     // follow the one that a step waits for, 2 (stages - 1) have been started.
     constexpr int stages = tile.stages, later_groups = 2 * (stages - 1);
     constexpr int places = attend_bounds<HeadDim, Rows>::places;
-    constexpr std::uint32_t stage_bytes = tile.keys * row_bytes;
+    constexpr std::uint32_t stage_bytes = tile.keys * HeadDim * sizeof(KV);
     auto const place_of_step = [&](std::int32_t step) -> key_step<tile.keys>& { return shared.step[step % places]; };
     auto const locate_keys = [&](std::int32_t step, int thread) {
         if (step < end) locate_step(place_of_step(step), walk, step, p.kv, a.page_size, p.keys, p.values, thread);
     };
     auto const fetch_keys = [&](std::int32_t step) {
         if (step < end)
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile + step % stages * stage_bytes, p.keys.data,
-                                                           p.keys.stride[1], place_of_step(step), &row_offsets::key);
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile + step % stages * stage_bytes,
+                                                           reinterpret_cast<KV const*>(p.keys.data), p.keys.stride[1],
+                                                           place_of_step(step), &row_offsets::key);
         ptx::copy_async_commit();
     };
     auto const fetch_values = [&](std::int32_t step) {
         if (step < end)
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile + step % stages * stage_bytes, p.values.data,
-                                                           p.values.stride[1], place_of_step(step),
-                                                           &row_offsets::value);
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(
+                value_tile + step % stages * stage_bytes, reinterpret_cast<KV const*>(p.values.data),
+                p.values.stride[1], place_of_step(step), &row_offsets::value);
         ptx::copy_async_commit();
+    };
+    // A step's tiles as products read them. Widened ones share one place: nobody reads keys any more when values come.
+    auto const key_operand = [&](std::int32_t step) {
+        if constexpr (widens) {
+            widen_tile<T, tile.keys, HeadDim, tile.threads()>(shared.wide.tile,
+                                                              shared.key + step % stages * tile.keys * HeadDim);
+            __syncthreads();
+            return ptx::shared_address(shared.wide.tile);
+        } else {
+            return key_tile + step % stages * stage_bytes;
+        }
+    };
+    auto const value_operand = [&](std::int32_t step) {
+        if constexpr (widens) {
+            widen_tile<T, tile.keys, HeadDim, tile.threads()>(shared.wide.tile,
+                                                              shared.value + step % stages * tile.keys * HeadDim);
+            __syncthreads();
+            return ptx::shared_address(shared.wide.tile);
+        } else {
+            return value_tile + step % stages * stage_bytes;
+        }
     };
     if (begin < end) {
         load_queries(shared, a, w);
@@ -228,8 +275,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         locate_keys(step + stages, threadIdx.x);
 
         float score[row_tiles][key_tiles][4];
-        score_tile<T, HeadDim, row_tiles, key_tiles>(
-            score, query_tile, key_tile + step % stages * stage_bytes + key_warp * tile.warp_keys() * row_bytes);
+        std::uint32_t const keys = key_operand(step);
+        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, keys + key_warp * tile.warp_keys() * row_bytes);
 
         ptx::copy_async_wait<later_groups>();
         __syncthreads();  // values are there; nobody reads the keys any more; the step `stages` on is located
@@ -238,7 +285,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
             for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.scale, p.soft_cap, inverse_cap);
+            for (int e = 0; e < 4; ++e)
+                score[i][n][e] = soft_capped(score[i][n][e], score_scale, p.soft_cap, inverse_cap);
         }
         std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;
@@ -256,8 +304,9 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             softmax_step<tile.threads()>(state[i], &shared.lane_sum[2 * i][threadIdx.x], score[i], output[i], c);
             round_probabilities<T>(probability[i], score[i]);
         }
-        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(
-            output, probability, value_tile + step % stages * stage_bytes + key_warp * tile.warp_keys() * row_bytes);
+        std::uint32_t const values = value_operand(step);
+        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
+                                                          values + key_warp * tile.warp_keys() * row_bytes);
     }
     if constexpr (Rows == attend_rows::decode) ptx::wait_for_earlier_grids();
 
@@ -267,21 +316,21 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
                 float const sum = row_sum(shared.lane_sum[2 * i + h][threadIdx.x]);
-                float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 if (!writer.select(row_warp * tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
+                float lse = sum == 0.0f ? minus_infinity : state[i].maximum[h] * c + ptx::log2_fast(sum);
+                float const inverse = (sum == 0.0f ? 0.0f : 1.0f / sum) * writer.add_sink(lse);
                 WINNOW_UNROLL
                 for (int d = 0; d < HeadDim / 8; ++d)
                     writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse,
                                     output[i][d][2 * h + 1] * inverse);
-                if (lane % 4 == 0)
-                    writer.log_sum_exp(sum == 0.0f ? minus_infinity : state[i].maximum[h] * c + ptx::log2_fast(sum));
+                if (lane % 4 == 0) writer.log_sum_exp(lse);
             }
         }
     } else {
-        merge_key_warps(shared, state[0], output[0], c, writer);
+        merge_key_warps(shared, state[0], output[0], c, value_scale, writer);
     }
     if constexpr (Rows == attend_rows::decode)
-        merge_pieces<HeadDim, tile.threads()>(shared.merge, reinterpret_cast<float*>(shared.key), a, w, pieces);
+        merge_pieces<HeadDim, tile.threads()>(shared.merge, shared.scratch(), a, w, pieces);
 }
 
 }  // namespace winnow

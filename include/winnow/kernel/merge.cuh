@@ -40,7 +40,8 @@ __global__ void __launch_bounds__(merge_warps * 32) merge_splits(attend_argument
     float const lse = merge_parts(
         shared, a.schedule.splits, HeadDim, [&](int i) { return a.partial_lse[first + i]; },
         [&](int i, int c) { return a.partial_output[(first + i) * HeadDim + c]; },
-        [&](int c, float x) { out[c] = rounded<T>(x); });
+        [&](int c, float x) { out[c] = rounded<T>(x); },
+        p.sink_logits == nullptr ? minus_infinity : p.sink_logits[head] * log2_e);
     if (threadIdx.x == 0 && !p.lse.empty())
         p.lse.values(r.outer, r.first_row + begin + row, head) = p.lse.base == lse_base::natural ? lse * ln_2 : lse;
 }

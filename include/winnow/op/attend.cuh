@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <type_traits>
 
 #include "winnow/kernel/attend_sm80.cuh"
 #include "winnow/kernel/attend_sm90.cuh"
@@ -19,6 +20,7 @@ struct step_launch {
     slot_index slots = {};
     decode_step step = {};  ///< given: counters are cleared by an earlier kernel, and the step is counted
     launch_order order = launch_order::after_earlier;
+    cache_scales scales = {};  ///< of an fp8 cache, whose params come as_stored
 };
 
 /// Starts the Hopper kernel of `Problem` that brings keys by `Loader`.
@@ -63,8 +65,8 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
                          sizeof(hopper_storage<T, Problem.head_dim, Problem.rows>), stream, a);
 }
 
-/// Starts the portable kernel of `Problem`.
-template <attend_problem Problem, class T>
+/// Starts the portable kernel of `Problem`; keys and values are stored as KV.
+template <attend_problem Problem, class KV, class T>
 status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream,
                        launch_order order) {
     if (plan.merges_itself() && arguments.step.step == nullptr) {
@@ -74,14 +76,15 @@ status launch_portable(attend_arguments<T> const& arguments, attend_plan const& 
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
                     schedule.splits, plan.shape.batch);
-    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows>, grid, attend_tile_of(Problem).threads(),
-                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows>), stream, arguments, order);
+    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows, KV>, grid, attend_tile_of(Problem).threads(),
+                         sizeof(attend_storage<T, Problem.head_dim, Problem.rows, KV>), stream, arguments, order);
 }
 
 /// Runs a plan with the instance that serves `Problem`, one kernel for each path and loader; errc::wrong_plan if the plan chose
 /// another. Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists)
-/// may change between replays within the plan's maxima. `context` is sparse_decode's.
-template <attend_problem Problem, class T>
+/// may change between replays within the plan's maxima. `context` is sparse_decode's; `Stored` is what
+/// the cache holds, T for void.
+template <attend_problem Problem, class Stored = void, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
               step_launch const& context = {}) {
     if (!plan) return plan.why;
@@ -97,19 +100,19 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
     if (auto s = check_workspace(scratch, plan.workspace_bytes); !s) return s;
 
     attend_schedule const& schedule = plan.schedule;
-    attend_arguments<T> const arguments{
-        p,
-        schedule,
-        shape,
-        fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
-        fast_divider(schedule.tile_heads),
-        fast_divider(schedule.head_groups),
-        fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
-        context.slots,
-        region<float>(scratch, plan.partial_output),
-        region<float>(scratch, plan.partial_lse),
-        region<std::int32_t>(scratch, plan.arrived),
-        context.step};
+    attend_arguments<T> arguments{p,
+                                  schedule,
+                                  shape,
+                                  fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))),
+                                  fast_divider(schedule.tile_heads),
+                                  fast_divider(schedule.head_groups),
+                                  fast_divider(larger(schedule.query_tiles * schedule.head_groups, 1)),
+                                  context.slots,
+                                  region<float>(scratch, plan.partial_output),
+                                  region<float>(scratch, plan.partial_lse),
+                                  region<std::int32_t>(scratch, plan.arrived),
+                                  context.step};
+    arguments.params.scales = context.scales;
     if (shape.batch == 0 || shape.max_queries == 0) return {};
     status done;
     if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
@@ -129,7 +132,9 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         }
     }
     if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
-        if (schedule.path == attend_path::sm80) done = launch_portable<Problem>(arguments, plan, stream, context.order);
+        if (schedule.path == attend_path::sm80)
+            done = launch_portable<Problem, std::conditional_t<std::is_void_v<Stored>, T, Stored>>(
+                arguments, plan, stream, context.order);
     }
     if (!done || schedule.splits == 1 || plan.merges_itself()) return done;
     return launch_kernel(merge_splits<T, Problem.head_dim>, dim3(shape.heads, schedule.max_rows, shape.batch),
@@ -159,6 +164,21 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
     return dispatch(
         supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
         [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, context); });
+}
+
+/// Runs a plan of an fp8 cache with any of the default head dimensions.
+template <class T>
+status launch(attend_params<T, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+    if (!plan) return plan.why;
+    if (auto s = check(p); !s) return s;
+    if (plan.schedule.rows != attend_rows::decode)
+        return fail(errc::wrong_plan, "plan.schedule.rows", "must be decode's for fp8 keys",
+                    static_cast<int>(plan.schedule.rows));
+    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+                    [&](auto head_dim) {
+                        constexpr attend_problem problem{decltype(head_dim)::value, attend_rows::decode};
+                        return launch<problem, fp8_e4m3>(as_stored(p), plan, scratch, stream, {.scales = p.scales});
+                    });
 }
 
 }  // namespace winnow

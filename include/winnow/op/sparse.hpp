@@ -26,6 +26,7 @@ struct sparse_prefill_params {
     lse_view lse = {};                    ///< [batch, token, head]; optional
     float scale = 0;                      ///< of the scores; must be > 0
     float soft_cap = 0;                   ///< as in attend_params
+    float const* sink_logits = nullptr;   ///< [head], as in attend_params; the pruning does not see them
     attention_mask mask = causal{};       ///< causal or full, with the position of row 0
     std::int32_t dense_tail = 0;          ///< last rows of each request that attend to everything (upstream HiP: 64)
     key_summary<T const> summary = {};    ///< as in prune_params
@@ -48,6 +49,7 @@ struct sparse_decode_params {
     lse_view lse = {};                     ///< [batch, 1, head]; optional
     float scale = 0;                       ///< of the scores; must be > 0
     float soft_cap = 0;                    ///< as in attend_params
+    float const* sink_logits = nullptr;    ///< [head], as in attend_params; the pruning does not see them
     key_summary<T const> summary = {};     ///< as in prune_params
 
     /// Extents that plans are made from.
@@ -91,7 +93,8 @@ constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_
             .soft_cap = p.soft_cap,
             .mask = p.mask,
             .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all,
-            .tail = p.dense_tail};
+            .tail = p.dense_tail,
+            .sink_logits = p.sink_logits};
 }
 
 /// The dense rows at the end of each request.
@@ -147,7 +150,8 @@ constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
             .output = p.output,
             .lse = p.lse,
             .scale = p.scale,
-            .soft_cap = p.soft_cap};
+            .soft_cap = p.soft_cap,
+            .sink_logits = p.sink_logits};
 }
 
 /// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first

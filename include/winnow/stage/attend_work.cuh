@@ -195,6 +195,13 @@ struct attend_row_writer {
             o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
         *reinterpret_cast<uint4*>(at + channel) = packed;
     }
+    /// Counts the head's sink logit in `lse` (base 2), and gives the factor for channels that were divided without it.
+    WINNOW_DEVICE float add_sink(float& lse) const {
+        if (a.params.sink_logits == nullptr || partial() || lse == minus_infinity) return 1.0f;
+        float const before = lse, sink = a.params.sink_logits[w.first_head + head] * log2_e, most = fmaxf(lse, sink);
+        lse = most + ptx::log2_fast(ptx::exp2_fast(before - most) + ptx::exp2_fast(sink - most));
+        return ptx::exp2_fast(before - lse);
+    }
     /// `lse` in base 2.
     WINNOW_DEVICE void log_sum_exp(float lse) const {
         if (partial()) {

@@ -328,6 +328,11 @@ struct hopper_rows {
             }
         }
         if (split) return r;
+        if (a.params.sink_logits != nullptr) {
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h)
+                if (writer.select(me.first_row + me.lane / 4 + 8 * h)) inverse[h] *= writer.add_sink(r.lse[h]);
+        }
         ready_results();
         std::uint32_t const tile_address =
             ptx::shared_address(s.results()) + me.thread / 128 * static_cast<std::uint32_t>(64 * HeadDim * sizeof(T));

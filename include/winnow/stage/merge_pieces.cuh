@@ -79,8 +79,9 @@ WINNOW_DEVICE void merge_pieces(merge_pieces_storage& shared, float* weights, at
         WINNOW_UNROLL
         for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);
         if (lane == 0) {
-            shared.inverse[row] = sum == 0.0f ? 0.0f : 1.0f / sum;
-            merged.log_sum_exp(sum == 0.0f ? minus_infinity : base + ptx::log2_fast(sum));
+            float total = sum == 0.0f ? minus_infinity : base + ptx::log2_fast(sum);
+            shared.inverse[row] = (sum == 0.0f ? 0.0f : 1.0f / sum) * merged.add_sink(total);
+            merged.log_sum_exp(total);
         }
     }
     __syncthreads();
