@@ -380,7 +380,7 @@ TEST_CASE("sparse_decode: without slots each row has its own", "[gpu]") {
 
 TEST_CASE("sparse_decode: one captured graph serves every step", "[gpu]") {
     // With the short window attention has one split; with the long one its last blocks merge and count the step.
-    std::int32_t const recent = GENERATE(32, 200);
+    std::int32_t const recent = GENERATE(16, 200);
     prune_method method = with(three_stages, sharing::per_kv_group);
     method.window.recent = recent;
     INFO("window " << recent);
@@ -425,7 +425,7 @@ TEST_CASE("sparse_decode: one captured graph serves every step", "[gpu]") {
 
 TEST_CASE("sparse_decode: a request's bits do not depend on its neighbours", "[gpu]") {
     prune_method method = three_stages;
-    method.window.recent = GENERATE(32, 200);
+    method.window.recent = GENERATE(16, 200);
     decoding together({500, 120, 333}, 12, method);
     std::vector<std::unique_ptr<decoding>> alone;
     for (int b = 0; b < 3; ++b) {

@@ -17,6 +17,10 @@ status gpu_launch(attend_params<bf16, fp8_e4m3> const& p, attend_plan const& pla
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(append_params<bf16, fp8_e4m3> const& p, append_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(append_params<bf16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }

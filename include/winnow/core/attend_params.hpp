@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "winnow/core/cache_scales.hpp"
 #include "winnow/core/config.hpp"
 #include "winnow/core/dtype.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -12,22 +13,6 @@
 #include "winnow/core/tensor_view.hpp"
 
 namespace winnow {
-
-/// What the elements of a quantised cache stand for: element x of a key is x * key[head], of a value x * value[head].
-struct cache_scales {
-    float const* key = nullptr;    ///< [heads], device pointer; null: 1
-    float const* value = nullptr;  ///< [heads]; null: 1
-    std::int32_t heads = 1;        ///< 1: one scale for the tensor; else the number of KV heads
-
-    /// Scale of the keys of KV head `head`.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr float of_keys(std::int32_t head) const {
-        return key == nullptr ? 1.0f : key[heads > 1 ? head : 0];
-    }
-    /// Scale of its values.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr float of_values(std::int32_t head) const {
-        return value == nullptr ? 1.0f : value[heads > 1 ? head : 0];
-    }
-};
 
 /// Inputs and outputs of attention. T is bf16 or fp16, KV the same or fp8_e4m3 (decode only). Pointers are device pointers (for reference::, host).
 ///

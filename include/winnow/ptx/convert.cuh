@@ -75,6 +75,17 @@ WINNOW_DEVICE std::uint32_t widen<bf16>(std::uint32_t pair) {
     return pack<bf16>(x.x, x.y);
 }
 
+/// Two floats rounded to fp8 e4m3, to nearest even and 448 at most; `low` goes to the lower byte of the low half.
+WINNOW_DEVICE std::uint32_t narrow_e4m3(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+    std::uint16_t r;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(r) : "f"(high), "f"(low));
+    return r;
+#else
+    return from_float<fp8_e4m3>(low).bits | static_cast<std::uint32_t>(from_float<fp8_e4m3>(high).bits) << 8;
+#endif
+}
+
 /// 2^x with a relative error near 2^-22; subnormal results flush to 0, 2^-inf is 0.
 WINNOW_DEVICE float exp2_fast(float x) {
     float y;
