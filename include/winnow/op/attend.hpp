@@ -47,7 +47,7 @@ struct attend_plan {
     }
     /// Bytes of them; they come first in the workspace.
     [[nodiscard]] constexpr std::size_t counter_bytes() const {
-        return static_cast<std::size_t>(counters()) * shape.batch * sizeof(std::int32_t);
+        return static_cast<std::size_t>(counters()) * static_cast<std::size_t>(shape.batch) * sizeof(std::int32_t);
     }
     /// True for plans that lay out the same launch.
     [[nodiscard]] constexpr bool same_layout(attend_plan const& other) const {

@@ -45,7 +45,7 @@ status query_overlap(prune_plan const& plan, bool& overlap) {
 struct decode_stages {
     stage_cache cache;                 ///< where lists live
     std::int32_t* counters = nullptr;  ///< [batch, counters_each], cleared by the first kernel; null: none
-    std::int32_t counters_each = 0;
+    std::int32_t counters_each = 0;    ///< counters of one request
 };
 
 /// The stages, for one head dimension and scorer. `decode` non-null: lists live in the slots of its cache.
