@@ -1,6 +1,8 @@
 // Bad input of attend: every rule of check, and plans.
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <vector>
 
 #include "support/bad_input.hpp"
@@ -492,4 +494,50 @@ TEST_CASE("plan attend: more tiles than a grid holds", "[op]") {
     attend_plan const made = attend_plan_of(p, device_info{});
     CHECK(made.why.code == errc::unsupported);
     CHECK(std::string(made.why.field) == "queries.extent");
+}
+
+TEST_CASE("plan attend: a decode plan has a counter a tile and one a request, first in its workspace", "[op]") {
+    params p;
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {3, 1, 32, 128});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {3, 4096, 8, 128});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {3, 1, 32, 128});
+    p.scale = 1;
+    attend_plan const decode = attend_plan_of(p, device_info{});
+    REQUIRE(decode);
+    CHECK(decode.merges_itself());
+    CHECK(decode.counters() == 8 + 1);
+    CHECK(decode.arrived == 0);
+    CHECK(decode.partial_output >= 3 * 9 * sizeof(std::int32_t));
+    // 64 rows that share keys take another tile, whose splits a kernel of its own merges.
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {3, 16, 32, 128});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {3, 16, 32, 128});
+    attend_plan const chunk = attend_plan_of(p, device_info{});
+    CHECK(chunk.schedule.splits > 1);
+    CHECK(!chunk.merges_itself());
+    CHECK(chunk.counter_bytes() == 0);
+}
+
+TEST_CASE("check attend: an fp8 cache, its strides and scales, and the rows it serves", "[op]") {
+    attend_params<bf16, fp8_e4m3> p;
+    alignas(16) static std::byte memory[16];
+    p.queries = packed_view(reinterpret_cast<bf16 const*>(memory), {1, 1, 4, 64});
+    p.keys = p.values = packed_view(reinterpret_cast<fp8_e4m3 const*>(memory), {1, 100, 2, 64});
+    p.output = packed_view(reinterpret_cast<bf16*>(memory), {1, 1, 4, 64});
+    p.scale = 1;
+    CHECK(check(p).ok());
+    CHECK(plan(p, device_info{}).why.ok());
+    auto const broken = [&](auto const& change) {
+        auto q = p;
+        change(q);
+        return check(q);
+    };
+    CHECK(broken([](auto& q) { q.keys.stride[1] = 136; }).code == errc::misaligned);  // 8 elements are 8 bytes
+    CHECK(std::string_view(broken([](auto& q) { q.values.stride[2] = 72; }).field) == "values.stride");
+    CHECK(std::string_view(broken([](auto& q) { q.scales.heads = 3; }).field) == "scales.heads");
+    CHECK(std::string_view(broken([](auto& q) { q.scales.key = reinterpret_cast<float const*>(memory + 2); }).field) ==
+          "scales.key");
+    CHECK(broken([](auto& q) { q.scales = {reinterpret_cast<float const*>(memory), nullptr, 2}; }).ok());
+    p.queries = packed_view(reinterpret_cast<bf16 const*>(memory), {1, 9, 4, 64});
+    p.output = packed_view(reinterpret_cast<bf16*>(memory), {1, 9, 4, 64});
+    CHECK(plan(p, device_info{}).why.code == errc::unsupported);
 }

@@ -17,10 +17,10 @@ namespace winnow {
 
 /// What sparse_decode tells attention: whose rows count, what may still be running, and what is to be done at the end.
 struct step_launch {
-    slot_index slots = {};
+    slot_index slots = {};  ///< rows without a slot see nothing
     decode_step step = {};  ///< given: counters are cleared by an earlier kernel, and the step is counted
-    launch_order order = launch_order::after_earlier;
-    cache_scales scales = {};  ///< of an fp8 cache, whose params come as_stored
+    launch_order order = launch_order::after_earlier;  ///< overlapping: behind kernels of pruning
+    cache_scales scales = {};                          ///< of an fp8 cache, whose params come as_stored
 };
 
 /// Starts the Hopper kernel of `Problem` that brings keys by `Loader`.
