@@ -333,6 +333,11 @@ struct hopper_rows {
             }
         }
         if (split) return r;
+        if (a.params.sink_logits != nullptr) {
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h)
+                if (writer.select(me.first_row + me.lane / 4 + 8 * h)) inverse[h] *= writer.add_sink(r.lse[h]);
+        }
         if (writer.corrects()) {
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
