@@ -223,7 +223,8 @@ attend_params<T> params_of(winnow_attend_params const& c) {
             .range = static_cast<row_range>(c.range),
             .tail = c.tail,
             .tail_step = c.tail_step,
-            .rotation = from(c.rotation)};
+            .rotation = from(c.rotation),
+            .sink_logits = c.sink_logits};
 }
 
 inline delta_options from(winnow_delta_options const& c) {
@@ -264,6 +265,7 @@ sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
             .lse = from(c.lse),
             .scale = c.scale,
             .soft_cap = c.soft_cap,
+            .sink_logits = c.sink_logits,
             .mask = from(c.mask),
             .dense_tail = c.dense_tail,
             .delta = from(c.delta),
@@ -283,6 +285,7 @@ sparse_decode_params<T> params_of(winnow_sparse_decode_params const& c) {
             .lse = from(c.lse),
             .scale = c.scale,
             .soft_cap = c.soft_cap,
+            .sink_logits = c.sink_logits,
             .rotation = from(c.rotation),
             .scan = static_cast<scan_style>(c.scan)};
 }

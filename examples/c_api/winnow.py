@@ -132,7 +132,7 @@ class AttendParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("selection", Selection), ("window", Window), ("output", Tensor),
                 ("lse", Lse), ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("range", c_int32),
-                ("tail", c_int32), ("tail_step", c_int32), ("rotation", Rope)]
+                ("tail", c_int32), ("tail_step", c_int32), ("rotation", Rope), ("sink_logits", c_void_p)]
 
 
 class DeltaOptions(ctypes.Structure):
@@ -156,13 +156,15 @@ class SparsePrefillParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("method", Method), ("output", Tensor), ("lse", Lse),
                 ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("dense_tail", c_int32),
-                ("delta", DeltaOptions), ("rotation", Rope), ("scan", c_int32)]
+                ("delta", DeltaOptions), ("rotation", Rope), ("scan", c_int32),
+                ("sink_logits", c_void_p)]
 
 
 class SparseDecodeParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("method", Method), ("cache", StageCache), ("output", Tensor), ("lse", Lse),
-                ("scale", c_float), ("soft_cap", c_float), ("rotation", Rope), ("scan", c_int32)]
+                ("scale", c_float), ("soft_cap", c_float), ("rotation", Rope), ("scan", c_int32),
+                ("sink_logits", c_void_p)]
 
 
 class MergeParams(Params):

@@ -318,6 +318,7 @@ typedef struct winnow_attend_params {
     int32_t tail;               /* rows at the end of each request that `range` leaves out, or takes alone */
     int32_t tail_step;          /* the tail begins at a position that this divides, up to so many rows earlier; >= 1 */
     winnow_rope rotation;       /* queries and cached keys come without it: turned by streaming positions */
+    const float* sink_logits;   /* [head] learned sinks: a logit more in each row's softmax; optional */
 } winnow_attend_params;
 
 typedef enum winnow_delta_form {
@@ -380,8 +381,9 @@ typedef struct winnow_sparse_prefill_params {
     winnow_mask mask;
     int32_t dense_tail;         /* last rows of each request that attend to everything; 0 with delta */
     winnow_delta_options delta; /* correction of the rows; gamma 0: none */
-    winnow_rope rotation; /* queries and cached keys come without it */
-    int32_t scan;         /* winnow_scan_style */
+    winnow_rope rotation;       /* queries and cached keys come without it */
+    int32_t scan;               /* winnow_scan_style */
+    const float* sink_logits;   /* [head] as in attention; not with delta; optional */
 } winnow_sparse_prefill_params;
 
 /* One new token per request, whose key and value are in the cache already; lists are kept between steps. */
@@ -398,8 +400,9 @@ typedef struct winnow_sparse_decode_params {
     winnow_lse lse;
     float scale;
     float soft_cap;
-    winnow_rope rotation; /* queries and cached keys come without it */
-    int32_t scan;         /* winnow_scan_style */
+    winnow_rope rotation;     /* queries and cached keys come without it */
+    int32_t scan;             /* winnow_scan_style */
+    const float* sink_logits; /* [head] as in attention; optional */
 } winnow_sparse_decode_params;
 
 /* Combines partial results over disjoint sets of keys. `dtype` may be WINNOW_FP32 as well. */

@@ -1,6 +1,8 @@
 // Bad input of attend: every rule of check, and plans.
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <vector>
 
 #include "support/bad_input.hpp"
@@ -111,6 +113,8 @@ TEST_CASE("check attend: scalars", "[op]") {
             {[=](params& p) { p.soft_cap = nan; }, errc::out_of_range, "soft_cap", 0},
             {[](params& p) { p.soft_cap = 1e-40f; }, errc::out_of_range, "soft_cap", 1},
             {[=](params& p) { p.soft_cap = infinity; }, errc::out_of_range, "soft_cap", std::int64_t{1} << 31},
+            {[](params& p) { p.sink_logits = reinterpret_cast<float const*>(std::uintptr_t{4098}); }, errc::misaligned,
+             "sink_logits", 2},
             {[](params& p) { p.window.sinks = -1; }, errc::out_of_range, "window.sinks", -1},
             {[](params& p) { p.window.recent = -2; }, errc::out_of_range, "window.recent", -2},
             {[](params& p) { p.mask = causal{-1}; }, errc::out_of_range, "mask.offset", -1},
@@ -531,4 +535,52 @@ TEST_CASE("plan attend: a rotation takes the portable path, in tiles that fit", 
     CHECK(attend_shared_bytes({256, attend_rows::decode}, key_rotation::streaming) <= 99 * 1024);
     p.rotation = {};
     CHECK_FALSE(plan(p, hopper).same_layout(turned));
+}
+
+TEST_CASE("plan attend: a decode plan has a counter a tile and one a request, first in its workspace", "[op]") {
+    params p;
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {3, 1, 32, 128});
+    p.keys = p.values = packed_view(static_cast<bf16 const*>(nullptr), {3, 4096, 8, 128});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {3, 1, 32, 128});
+    p.scale = 1;
+    attend_plan const decode = attend_plan_of(p, device_info{});
+    REQUIRE(decode);
+    CHECK(decode.merges_itself());
+    CHECK(decode.counters() == 8 + 1);
+    CHECK(decode.arrived == 0);
+    CHECK(decode.partial_output >= 3 * 9 * sizeof(std::int32_t));
+    // 64 rows that share keys take another tile, whose splits a kernel of its own merges.
+    p.queries = packed_view(static_cast<bf16 const*>(nullptr), {3, 16, 32, 128});
+    p.output = packed_view(static_cast<bf16*>(nullptr), {3, 16, 32, 128});
+    attend_plan const chunk = attend_plan_of(p, device_info{});
+    CHECK(chunk.schedule.splits > 1);
+    CHECK(!chunk.merges_itself());
+    CHECK(chunk.counter_bytes() == 0);
+}
+
+TEST_CASE("check attend: an fp8 cache, its strides and scales, and the rows it serves", "[op]") {
+    attend_params<bf16, fp8_e4m3> p;
+    alignas(16) static std::byte memory[16];
+    p.queries = packed_view(reinterpret_cast<bf16 const*>(memory), {1, 1, 4, 64});
+    p.keys = p.values = packed_view(reinterpret_cast<fp8_e4m3 const*>(memory), {1, 100, 2, 64});
+    p.output = packed_view(reinterpret_cast<bf16*>(memory), {1, 1, 4, 64});
+    p.scale = 1;
+    CHECK(check(p).ok());
+    CHECK(plan(p, device_info{}).why.ok());
+    auto const broken = [&](auto const& change) {
+        auto q = p;
+        change(q);
+        return check(q);
+    };
+    CHECK(broken([](auto& q) { q.keys.stride[1] = 136; }).code == errc::misaligned);  // 8 elements are 8 bytes
+    CHECK(std::string_view(broken([](auto& q) { q.values.stride[2] = 72; }).field) == "values.stride");
+    CHECK(std::string_view(broken([](auto& q) { q.scales.heads = 3; }).field) == "scales.heads");
+    CHECK(std::string_view(broken([](auto& q) { q.scales.key = reinterpret_cast<float const*>(memory + 2); }).field) ==
+          "scales.key");
+    CHECK(std::string_view(broken([](auto& q) { q.rotation.theta = 1e4f; }).field) == "rotation");
+    CHECK(std::string_view(broken([](auto& q) { q.tail_step = 0; }).field) == "tail_step");
+    CHECK(broken([](auto& q) { q.scales = {reinterpret_cast<float const*>(memory), nullptr, 2}; }).ok());
+    p.queries = packed_view(reinterpret_cast<bf16 const*>(memory), {1, 9, 4, 64});
+    p.output = packed_view(reinterpret_cast<bf16*>(memory), {1, 9, 4, 64});
+    CHECK(plan(p, device_info{}).why.code == errc::unsupported);
 }

@@ -29,6 +29,9 @@ params geometry(std::int64_t rows, std::int64_t heads, std::int64_t kv_heads, st
     return delta_of(base);
 }
 
+// Sink logits that are not read.
+alignas(16) float const a_logit[1] = {};
+
 }  // namespace
 
 TEST_CASE("check delta: every rule", "[op]") {
@@ -43,6 +46,8 @@ TEST_CASE("check delta: every rule", "[op]") {
             {[](params& p) { p.base.mask = full{}; }, errc::unsupported, "base.mask", 1},
             {[](params& p) { p.base.range = row_range::without_tail; }, errc::unsupported, "base.range", 1},
             {[](params& p) { p.base.range = row_range::anchors; }, errc::out_of_range, "range", 3},
+            {[](params& p) { p.base.rotation.theta = 1e4f; }, errc::unsupported, "base.rotation", 1},
+            {[](params& p) { p.base.sink_logits = a_logit; }, errc::unsupported, "base.sink_logits", 1},
             {[](params& p) { p.options.gamma = 0; }, errc::out_of_range, "options.gamma", 0},
             {[](params& p) { p.options.gamma = (1 << 20) + 1; }, errc::out_of_range, "options.gamma", (1 << 20) + 1},
             {[](params& p) { p.options.dense_tail = -1; }, errc::out_of_range, "options.dense_tail", -1},

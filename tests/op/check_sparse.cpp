@@ -62,6 +62,8 @@ TEST_CASE("check sparse_prefill: every rule", "[op]") {
              "delta.form", 9},
             {[](prefill& p) { p.delta.gamma = 16, p.mask = full{}; }, errc::unsupported, "mask", 1},
             {[](prefill& p) { p.delta.gamma = 16, p.dense_tail = 7; }, errc::out_of_range, "dense_tail", 7},
+            {[](prefill& p) { p.delta.gamma = 16, p.sink_logits = reinterpret_cast<float const*>(p.queries.data); },
+             errc::unsupported, "sink_logits", 1},
             {[](prefill& p) { p.values.data = nullptr; }, errc::null_pointer, "values.data", 0},
             {[](prefill& p) { p.output.extent[0] = 1; }, errc::bad_extent, "output.extent", 1},
             {[](prefill& p) { p.lse.values.extent[1] = 1; }, errc::bad_extent, "lse.values.extent", 1},

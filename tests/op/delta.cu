@@ -59,7 +59,7 @@ template <class T>
 void check_samples(std::int32_t head_dim, std::int32_t count, bool small = false) {
     for (std::int32_t i = 0; i < count; ++i) {
         auto s = testing::draw_sample(head_dim, small ? 17 : 11, i, small);
-        s.mask.kind = mask_kind::causal, s.range = row_range::all, s.tail = 0;
+        s.mask.kind = mask_kind::causal, s.range = row_range::all, s.tail = 0, s.shape.sink_logits = false;
         testing::random_source r(static_cast<std::uint64_t>(head_dim * 1000 + i));
         std::int32_t const gammas[] = {1, 3, 16, 48, 64, 100, 256};
         delta_options const options{.gamma = gammas[r.below(7)],

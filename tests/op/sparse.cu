@@ -309,6 +309,19 @@ TEST_CASE("sparse_decode: 48 steps with growing contexts", "[gpu]") {
         }
 }
 
+TEST_CASE("sparse_decode: small, attention merges its splits and counts the step", "[gpu][small]") {
+    prune_method method = with(three_stages, sharing::per_batch);
+    method.window.recent = 150;
+    decoding d({260, 0, 40}, 5, method);
+    for (std::int32_t s = 0; s < 5; ++s) {
+        INFO("step " << s);
+        d.begin(s);
+        CHECK(testing::run_on_device(d.device_params()).attend.merges_itself());
+        d.check();
+        d.grow();
+    }
+}
+
 TEST_CASE("sparse_decode: small", "[gpu][small]") {
     decoding d({150, 0}, 3, three_stages);
     for (std::int32_t s = 0; s < 3; ++s) {
@@ -398,10 +411,16 @@ TEST_CASE("sparse_decode: without slots each row has its own", "[gpu]") {
 }
 
 TEST_CASE("sparse_decode: one captured graph serves every step", "[gpu]") {
-    decoding d({400, 30, 170}, 44, with(three_stages, sharing::per_kv_group));
+    // With the short window attention has one split; with the long one its last blocks merge and count the step.
+    std::int32_t const recent = GENERATE(16, 200);
+    prune_method method = with(three_stages, sharing::per_kv_group);
+    method.window.recent = recent;
+    INFO("window " << recent);
+    decoding d({400, 30, 170}, 44, method);
     auto const p = d.device_params();
     auto const plan = winnow::plan(p, testing::current_device());
     REQUIRE(plan.why.ok());
+    CHECK(plan.attend.merges_itself() == (recent == 200));
     device_memory scratch(plan.workspace_bytes, 4096);
     // Once outside of the capture, so that the code is on the device; its effects on the cache are undone.
     d.begin(0);
@@ -437,10 +456,12 @@ TEST_CASE("sparse_decode: one captured graph serves every step", "[gpu]") {
 }
 
 TEST_CASE("sparse_decode: a request's bits do not depend on its neighbours", "[gpu]") {
-    decoding together({500, 120, 333}, 12, three_stages);
+    prune_method method = three_stages;
+    method.window.recent = GENERATE(16, 200);
+    decoding together({500, 120, 333}, 12, method);
     std::vector<std::unique_ptr<decoding>> alone;
     for (int b = 0; b < 3; ++b) {
-        alone.push_back(std::make_unique<decoding>(std::vector<std::int32_t>{500, 120, 333}, 12, three_stages));
+        alone.push_back(std::make_unique<decoding>(std::vector<std::int32_t>{500, 120, 333}, 12, method));
         for (int other = 0; other < 3; ++other)
             if (other != b) alone.back()->slot[static_cast<std::size_t>(other)] = -1;
         alone.back()->upload_cache();

@@ -503,3 +503,40 @@ TEST_CASE("reference attend: rows that see nothing before their window, and earl
             CHECK(std::fabs(dense.lse[i] - found.lse[i]) < 1e-9);
         }
 }
+
+TEST_CASE("reference attend: a sink logit is one key more, with a value of zeros", "[reference]") {
+    // The formula by hand: two keys of score 0 and ln 2 in natural units, a sink of ln 5: weights 1/8 and 2/8.
+    attend_input<bf16> in({.queries = {1}, .keys = {2}, .head_dim = 64, .sink_logits = true});
+    for (std::int32_t c = 0; c < 64; ++c) {
+        in.query(0, 0, 0, c) = from_float<bf16>(c == 0 ? 1.0f : 0.0f);
+        for (std::int32_t j = 0; j < 2; ++j) {
+            in.key(0, j, 0, c) = from_float<bf16>(c == 0 ? static_cast<float>(j) : 0.0f);
+            in.value(0, j, 0, c) = from_float<bf16>(static_cast<float>(8 * (j + 1)));
+        }
+    }
+    auto p = in.params();
+    float const logit = std::log(5.0f);
+    p.sink_logits = &logit, p.scale = std::log(2.0f);
+    auto const with = run(p);
+    CHECK(with.lse[0] == Approx(std::log(8.0)).margin(1e-6));
+    CHECK(with.output[0] == Approx(8 * 1.0 / 8 + 16 * 2.0 / 8).margin(1e-6));
+    reference::attend_result rounded;
+    REQUIRE(reference::attend_rounded(p, rounded).ok());
+    CHECK(rounded.lse[0] == Approx(std::log(8.0)).margin(1e-5));
+    CHECK(rounded.output[0] == Approx(5.0).margin(0.04));
+    // A logit of -inf changes nothing; a row that sees no key stays 0 and -inf, whatever the logit.
+    float const none = -std::numeric_limits<float>::infinity();
+    auto const without = [&] {
+        auto q = p;
+        q.sink_logits = nullptr;
+        return run(q);
+    }();
+    p.sink_logits = &none;
+    CHECK(same(run(p).output, without.output));
+    CHECK(same(run(p).lse, without.lse));
+    p.sink_logits = &logit;
+    in.key_lengths()[0] = 0;
+    auto const empty = run(p);
+    CHECK(empty.lse[0] == -infinity);
+    CHECK(empty.output[0] == 0);
+}

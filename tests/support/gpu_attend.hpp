@@ -141,7 +141,7 @@ inline std::string describe(attend_sample const& s) {
         out << ", blocks of " << s.block_size << " for " << s.query_block << " rows, sharing "
             << static_cast<int>(s.sharing) << ", capacity " << s.capacity << ", density " << s.density;
     out << ", scale x" << s.scale_factor << ", cap " << s.soft_cap << ", base " << static_cast<int>(s.base)
-        << ", range " << static_cast<int>(s.range) << " tail " << s.tail;
+        << ", range " << static_cast<int>(s.range) << " tail " << s.tail << ", sink logits " << s.shape.sink_logits;
     return out.str();
 }
 
@@ -236,6 +236,7 @@ inline attend_sample draw_sample(std::int32_t head_dim, std::uint64_t seed, std:
         s.range = chance(0.5) ? row_range::without_tail : row_range::tail_only;
         s.tail = number({0, 1, 5, 64, rows});
     }
+    shape.sink_logits = chance(0.3);
     return s;
 }
 

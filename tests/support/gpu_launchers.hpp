@@ -18,9 +18,17 @@ namespace winnow::testing {
 
 status gpu_query_device(device_info& out, int ordinal);
 
+status gpu_launch(append_params<bf16, fp8_e4m3> const& p, append_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(append_params<bf16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(append_params<fp16, fp8_e4m3> const& p, append_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(append_params<fp16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(attend_params<bf16, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(attend_params<bf16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(attend_params<fp16, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(delta_params<bf16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(delta_params<fp16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream);

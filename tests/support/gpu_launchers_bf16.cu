@@ -16,6 +16,14 @@ status gpu_launch_128_large(attend_params<bf16> const& p, attend_plan const& pla
 status gpu_launch(delta_params<bf16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(attend_params<bf16, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(append_params<bf16, fp8_e4m3> const& p, append_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(append_params<bf16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }

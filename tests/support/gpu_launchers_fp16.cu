@@ -10,6 +10,14 @@ status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspa
 status gpu_launch(delta_params<fp16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(attend_params<fp16, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(append_params<fp16, fp8_e4m3> const& p, append_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(append_params<fp16> const& p, append_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }

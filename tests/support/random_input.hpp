@@ -61,6 +61,7 @@ struct input_shape {
     std::int32_t spare_keys = 0;  ///< contiguous: token extent beyond the longest request; paged: spare pages
     draw values = draw::normal;
     std::uint64_t seed = 1;
+    bool sink_logits = false;  ///< give every head a learned sink, one of them -inf
 };
 
 /// One block of memory, handed out as offsets; the same offsets hold in a copy of it on a device.
@@ -117,6 +118,14 @@ public:
         };
         fill(keys_, key_rows_, shape_.kv_heads, every_key);
         fill(values_, key_rows_, shape_.kv_heads, every_key);
+        if (shape_.sink_logits) {
+            auto const heads = static_cast<std::size_t>(shape_.heads);
+            sink_logits_ = memory_.template take<float>(heads);
+            float* const logits = memory_.template at<float>(sink_logits_);
+            random_source source(shape_.seed * 31 + 4);
+            for (std::size_t h = 0; h < heads; ++h) logits[h] = static_cast<float>(3 * source.normal());
+            logits[heads / 2] = -std::numeric_limits<float>::infinity();
+        }
         poison(output_, query_rows_ * static_cast<std::size_t>(shape_.heads));
         float* const lse = memory_.at<float>(lse_);
         for (std::size_t i = 0; i < query_rows_ * static_cast<std::size_t>(shape_.heads); ++i)
@@ -143,6 +152,7 @@ public:
                       larger(max_queries_, 1)};
         if (list_count_ > 0) p.selection = selection(base);
         p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+        if (shape_.sink_logits) p.sink_logits = at<float const>(base, sink_logits_);
         return p;
     }
 
@@ -361,6 +371,7 @@ private:
     std::size_t query_rows_ = 0, key_rows_ = 0, list_count_ = 0;
     std::size_t queries_ = 0, keys_ = 0, values_ = 0, output_ = 0, lse_ = 0;
     std::size_t row_start_ = 0, lengths_ = 0, key_start_ = 0, last_ = 0, pages_ = 0, blocks_ = 0, counts_ = 0;
+    std::size_t sink_logits_ = 0;
     std::int64_t table_stride_ = 0;
     std::int32_t block_size_ = 0, query_block_ = 1;
 };

@@ -3,28 +3,31 @@
 
 #include <cstdint>
 
+#include "winnow/core/cache_scales.hpp"
 #include "winnow/core/config.hpp"
 #include "winnow/core/rope.hpp"
 #include "winnow/core/tensor_view.hpp"
 
 namespace winnow {
 
-/// New rows and where they go. T is bf16 or fp16. Pointers are device pointers (for reference::, host). Last strides
+/// New rows and where they go. T is bf16 or fp16, C the same or fp8_e4m3. Pointers are device pointers (for reference::, host). Last strides
 /// are 1, the others multiples of 16 bytes. No tensor may overlap another; caches may be views into one tensor.
 ///
 /// Row i goes to page slot[i] / page_size, token slot[i] % page_size. Where two rows have one slot, it is unspecified
 /// which of them stays, and pieces of 16 bytes may differ in that.
-template <class T>
+template <class T, class C = T>
 struct append_params {
     tensor_view<T const, 3> keys = {};  ///< [row, kv_head, channel]
     tensor_view<T const, 3> values =
         {};                            ///< [row, kv_head, channel], own head_dim; default, with value_cache: keys only
-    tensor_view<T, 4> key_cache = {};  ///< [page, token in page, kv_head, channel]; contiguous: [batch, token, ...]
-    tensor_view<T, 4> value_cache = {};      ///< same pages, tokens and kv_heads, own strides
+    tensor_view<C, 4> key_cache = {};  ///< [page, token in page, kv_head, channel]; contiguous: [batch, token, ...]
+    tensor_view<C, 4> value_cache = {};      ///< same pages, tokens and kv_heads, own strides
     std::int64_t const* slot = nullptr;      ///< [row]; negative (padding) or beyond the cache: nothing is written
     std::int32_t const* position = nullptr;  ///< [row]; with a rotation only, and then needed
     rope rotation = {};                      ///< of keys and queries; default none
     tensor_view<T, 3> queries = {};  ///< [row, head, channel]; optional, rotated in place, whatever the row's slot
+
+    cache_scales scales = {};  ///< of an fp8 cache: x is stored as x / scale, rounded to nearest even, 448 at most
 
     /// A view counts as given when it has a pointer or channels: a forgotten pointer is an error, not "no values".
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool takes_values() const {

@@ -61,9 +61,9 @@ struct batch_shape {
 };
 
 /// Extents of a call, from its tensors and indices.
-template <class T>
+template <class T, class KV>
 WINNOW_HOST_DEVICE constexpr batch_shape shape_of(tensor_view<T const, 4> const& queries, query_index const& rows,
-                                                  tensor_view<T const, 4> const& keys, kv_index const& kv) {
+                                                  tensor_view<KV const, 4> const& keys, kv_index const& kv) {
     bool const packed = rows.start != nullptr;
     return {packed ? rows.batch : static_cast<std::int32_t>(queries.extent[0]),
             static_cast<std::int32_t>(queries.extent[2]),

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/kernel/append_arguments.hpp"
 #include "winnow/policy/append_policy.hpp"
+#include "winnow/ptx/convert.cuh"
 #include "winnow/stage/rotate_rows.cuh"
 
 namespace winnow {
@@ -34,12 +37,35 @@ WINNOW_DEVICE vector_pair load_pair(append_part<T> const& part, std::int64_t fir
     return pair;
 }
 
+/// Eight elements of T, divided by `scale` and rounded to fp8.
 template <class T>
+WINNOW_DEVICE void store_narrow(fp8_e4m3* to, uint4 const& vector, float scale) {
+    std::uint32_t const words[4] = {vector.x, vector.y, vector.z, vector.w};
+    std::uint32_t narrow[4];
+    WINNOW_UNROLL
+    for (int i = 0; i < 4; ++i) {
+        float2 const x = ptx::unpack<T>(words[i]);
+        narrow[i] = ptx::narrow_e4m3(x.x / scale, x.y / scale);
+    }
+    *reinterpret_cast<uint2*>(to) = make_uint2(narrow[0] | narrow[1] << 16, narrow[2] | narrow[3] << 16);
+}
+
+template <class T, class C>
 WINNOW_DEVICE void store_pair(append_part<T> const& part, append_storage const& shared, std::int32_t index,
                               vector_pair pair) {
     append_item const item = part.item(index);
     std::int64_t const place = shared.place[item.row];
     if (place == append_nowhere) return;
+    bool narrow = false;
+    if constexpr (!std::is_same_v<T, C>) narrow = part.narrow != nullptr;
+    if (narrow) {
+        fp8_e4m3* const to = part.narrow + place + item.head * part.target_head;
+        float const scale = part.scale == nullptr ? 1.0f : part.scale[part.scale_heads > 1 ? item.head : 0];
+        store_narrow<T>(to + part.columns.first(item.column) * vector_channels, pair.first, scale);
+        if (part.columns.has_second(item.column))
+            store_narrow<T>(to + part.columns.second(item.column) * vector_channels, pair.second, scale);
+        return;
+    }
     T* const to = part.target + place + item.head * part.target_head;
     *reinterpret_cast<uint4*>(to + part.columns.first(item.column) * vector_channels) = pair.first;
     if (part.columns.has_second(item.column))
@@ -63,8 +89,8 @@ WINNOW_DEVICE void prepare_rows(append_arguments<T> const& a, append_part<T> con
 }
 
 /// Each thread moves `append_items` pairs of vectors at a time. The first ones are loaded before the block waits for
-/// places and rotations.
-template <class T>
+/// places and rotations. C: elements of the caches; a branch instead would cost the 16-bit kernel 12 registers.
+template <class T, class C = T>
 __global__ void __launch_bounds__(append_threads) append_tensors(append_arguments<T> const __grid_constant__ a) {
     __shared__ append_storage shared;
     std::uint32_t const parts = static_cast<std::uint32_t>(a.part_count), group = blockIdx.x / parts;
@@ -89,7 +115,7 @@ __global__ void __launch_bounds__(append_threads) append_tensors(append_argument
             if (i >= items) break;
             append_item const item = part.item(i);
             rotate_pair<T>(a, part.columns.rotary, shared.rotation, item.row, item.column, held[n]);
-            store_pair(part, shared, i, held[n]);
+            store_pair<T, C>(part, shared, i, held[n]);
         }
     }
 }

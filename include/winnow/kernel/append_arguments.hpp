@@ -5,6 +5,7 @@
 
 #include "winnow/core/append_params.hpp"
 #include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/core/rope.hpp"
 #include "winnow/policy/append_policy.hpp"
@@ -30,6 +31,9 @@ struct append_part {
     vector_columns columns;     ///< `rotary` is 0 for values
     fast_divider row_items;     ///< items of a row: heads * columns
     fast_divider head_columns;  ///< items of a head
+    fp8_e4m3* narrow;           ///< not null: the target, of one byte an element
+    float const* scale;         ///< of its elements, [scale_heads]; null: 1
+    std::int32_t scale_heads;
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr append_item item(std::int32_t i) const {
         std::int32_t const row = row_items.quotient(i), in_row = i - row * row_items.divisor;
@@ -71,7 +75,10 @@ constexpr append_part<T> append_part_of(tensor_view<T const, 3> const& from, ten
             .page_size = to.extent[1],
             .columns = columns,
             .row_items = fast_divider(static_cast<std::int32_t>(from.extent[1]) * columns.count()),
-            .head_columns = fast_divider(columns.count())};
+            .head_columns = fast_divider(columns.count()),
+            .narrow = nullptr,
+            .scale = nullptr,
+            .scale_heads = 1};
 }
 
 }  // namespace detail
@@ -93,6 +100,16 @@ append_arguments<T> append_arguments_of(append_params<T> const& p) {
             q.data, {1, q.extent[0], q.extent[1], q.extent[2]}, {0, q.stride[0], q.stride[1], q.stride[2]}};
         a.parts[a.part_count++] = detail::append_part_of<T>(q, rows, nullptr, pairs);
     }
+    return a;
+}
+
+/// The same for an fp8 cache.
+template <class T>
+append_arguments<T> append_arguments_of(append_params<T, fp8_e4m3> const& p) {
+    append_arguments<T> a = append_arguments_of(as_stored(p));
+    a.parts[0].narrow = p.key_cache.data, a.parts[0].scale = p.scales.key, a.parts[0].scale_heads = p.scales.heads;
+    if (!p.takes_values()) return a;
+    a.parts[1].narrow = p.value_cache.data, a.parts[1].scale = p.scales.value, a.parts[1].scale_heads = p.scales.heads;
     return a;
 }
 

@@ -1,22 +1,27 @@
 // Attention for sm_80 and newer: cp.async, ldmatrix and mma.sync; a thread block per tile of rows and key split.
 //
-// One step: wait for keys | start values, scores | start the next keys, softmax | wait for values, accumulate.
+// One step: wait for keys | start values, scores | start the next keys, softmax | wait for values, accumulate. Where a tile
+// has room for more steps, as many are under way at a time. The last block of a decode tile merges its splits.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/ptx/grid_dependency.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/attend_work.cuh"
 #include "winnow/stage/key_walk.cuh"
+#include "winnow/stage/merge_pieces.cuh"
 #include "winnow/stage/rotate_tile.cuh"
 #include "winnow/tile/gemm.cuh"
 #include "winnow/tile/online_softmax.cuh"
 #include "winnow/tile/swizzle.hpp"
+#include "winnow/tile/widen.cuh"
 
 namespace winnow {
 
@@ -25,36 +30,56 @@ template <int HeadDim, attend_rows Rows>
 struct attend_bounds {
     static constexpr int threads = attend_tile_of({HeadDim, Rows}).threads();
     static constexpr int min_blocks = attend_tile_of({HeadDim, Rows}).min_blocks;
+    /// Steps whose keys are located: those under way, and the next. A power of two, or slots would be found by division.
+    static constexpr int places = attend_tile_of({HeadDim, Rows}).stages > 1 ? 4 : 2;
 };
+
+/// Room for one step's keys, then its values, widened to T; nothing where they are stored so.
+template <class T, int HeadDim, int Keys, class KV>
+struct widened_step {
+    alignas(1024) T tile[Keys * HeadDim];
+};
+template <class T, int HeadDim, int Keys>
+struct widened_step<T, HeadDim, Keys, T> {};
 
 /// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name
 /// an aggregate template argument in the host stub of a kernel.
-template <class T, int HeadDim, attend_rows Rows>
+template <class T, int HeadDim, attend_rows Rows, class KV = T>
 struct attend_storage {
     static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     alignas(1024) T query[tile.rows * HeadDim];
-    alignas(1024) T key[tile.keys * HeadDim];
-    alignas(1024) T value[tile.keys * HeadDim];
-    key_step<tile.keys> step[2];
+    [[no_unique_address]] widened_step<T, HeadDim, tile.keys, KV> wide;
+    alignas(1024) KV key[tile.stages * tile.keys * HeadDim];
+    alignas(1024) KV value[tile.stages * tile.keys * HeadDim];
+    key_step<tile.keys> step[attend_bounds<HeadDim, Rows>::places];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
     row_limits limits[tile.rows];
     float lane_sum[tile.warp_rows() / 8][tile.threads()];  ///< softmax sums, see softmax_step
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
+    merge_pieces_storage merge;
+
+    /// The tiles of keys and values as floats, when nobody uses them any more.
+    WINNOW_DEVICE float* scratch() {
+        if constexpr (std::is_same_v<T, KV>)
+            return reinterpret_cast<float*>(key);
+        else
+            return reinterpret_cast<float*>(wide.tile);
+    }
 };
 
 /// Shared memory of one block with what turning takes.
-template <class T, int HeadDim, attend_rows Rows, key_rotation Rotation>
-struct attend_block_storage : attend_storage<T, HeadDim, Rows> {};
+template <class T, int HeadDim, attend_rows Rows, class KV, key_rotation Rotation>
+struct attend_block_storage : attend_storage<T, HeadDim, Rows, KV> {};
 template <class T, int HeadDim, attend_rows Rows>
-struct attend_block_storage<T, HeadDim, Rows, key_rotation::streaming> : attend_storage<T, HeadDim, Rows> {
+struct attend_block_storage<T, HeadDim, Rows, T, key_rotation::streaming> : attend_storage<T, HeadDim, Rows> {
     rotation_storage<HeadDim, Rows> rotation;
 };
 
 /// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
-template <class T, int HeadDim, attend_rows Rows>
-WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows>& shared, attend_arguments<T> const& a,
+template <class T, int HeadDim, attend_rows Rows, class KV>
+WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows, KV>& shared, attend_arguments<T> const& a,
                                 attend_work const& w) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     attend_params<T> const& p = a.params;
@@ -95,35 +120,39 @@ WINNOW_DEVICE void correct_rows(attend_row_writer<T>& writer, softmax_rows& stat
 /// Turns the keys of a step, and queries where they have just come or where the walk reaches the window. Needs a barrier
 /// before and behind. A function of its own: inside the loop its addresses made ptxas spill 60 bytes a thread.
 template <class T, int HeadDim, attend_rows Rows>
-__device__ __noinline__ void rotate_step(attend_block_storage<T, HeadDim, Rows, key_rotation::streaming>& shared,
+__device__ __noinline__ void rotate_step(attend_block_storage<T, HeadDim, Rows, T, key_rotation::streaming>& shared,
                                          attend_arguments<T> const& a, std::int32_t step) {
-    constexpr std::int32_t step_granules = attend_tile_of({HeadDim, Rows}).keys / granule_keys;
+    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    constexpr std::int32_t step_granules = tile.keys / granule_keys;
     granule_sequence const& g = shared.walk.sequence;
     std::int32_t const window_step = ceil_div(g.sinks + g.listed, step_granules);
     query_frame const wanted = step >= window_step ? query_frame::window : query_frame::before_window;
     if (shared.rotation.frame != wanted) {
         if (shared.rotation.frame != query_frame::none) {
-            load_queries<T, HeadDim, Rows>(shared, a, shared.work);
+            load_queries<T, HeadDim, Rows, T>(shared, a, shared.work);
             ptx::copy_async_commit();
             ptx::copy_async_wait<0>();
             __syncthreads();
         }
         rotate_queries(shared.query, shared.rotation, a, shared.work, wanted);
     }
-    rotate_keys(shared.key, shared.rotation, a, shared.walk, step);
+    T* const keys = shared.key + step % tile.stages * tile.keys * HeadDim;
+    rotate_keys(keys, shared.rotation, a, shared.walk, step);
     if (threadIdx.x == 0) shared.rotation.frame = wanted;  // behind the barrier of rotate_keys
 }
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order.
-template <class T, int HeadDim, attend_rows Rows>
-WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, softmax_rows const& state,
-                                   float const (&output)[HeadDim / 8][4], float c, attend_row_writer<T>& writer) {
+template <class T, int HeadDim, attend_rows Rows, class KV>
+WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared, softmax_rows const& state,
+                                   float const (&output)[HeadDim / 8][4], float c, float value_scale,
+                                   attend_row_writer<T>& writer) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     static_assert(tile.rows == 16 && tile.row_warps == 1);
-    static_assert(sizeof(T) * 2 * tile.keys >= sizeof(float) * tile.key_warps * 16,
+    static_assert(sizeof(shared.wide) + sizeof(shared.key) + sizeof(shared.value) >=
+                      sizeof(float) * tile.key_warps * 16 * HeadDim,
                   "the key and value tiles hold the sums");
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    auto* const sums = reinterpret_cast<float*>(shared.key);  // [key warp][16][HeadDim], over keys and values
+    auto* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
         float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
@@ -162,8 +191,8 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
             x += v.x;
             y += v.y;
         }
-        float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
         float lse = sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum);
+        float const inverse = (sum == 0.0f ? 0.0f : 1.0f / sum) * writer.add_sink(lse) * value_scale;
         x *= inverse, y *= inverse;
         if (writer.corrects()) writer.correction(1.0f, lse).apply(channel, x, y);
         writer.channels(channel, x, y);
@@ -171,22 +200,26 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows>& shared, sof
     }
 }
 
-template <class T, int HeadDim, attend_rows Rows, key_rotation Rotation = key_rotation::none>
+template <class T, int HeadDim, attend_rows Rows, class KV = T, key_rotation Rotation = key_rotation::none>
 __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_bounds<HeadDim, Rows>::min_blocks)
     attend_sm80(attend_arguments<T> const __grid_constant__ a) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     constexpr int row_tiles = tile.warp_rows() / 16, key_tiles = tile.warp_keys() / 8;
     constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
+    constexpr bool widens = !std::is_same_v<T, KV>;  // keys and values are stored in fewer bits
     extern __shared__ __align__(1024) unsigned char raw[];
-    static_assert(sizeof(attend_block_storage<T, HeadDim, Rows, Rotation>) <=
+    static_assert(sizeof(attend_block_storage<T, HeadDim, Rows, KV, Rotation>) <=
                       attend_shared_bytes({HeadDim, Rows}, Rotation),
                   "plans rely on the bound");
-    auto& shared = *reinterpret_cast<attend_block_storage<T, HeadDim, Rows, Rotation>*>(raw);
+    auto& shared = *reinterpret_cast<attend_block_storage<T, HeadDim, Rows, KV, Rotation>*>(raw);
     attend_params<T> const& p = a.params;
 
     {
         attend_work const work = work_of<T>(a, blockIdx.x, blockIdx.y, blockIdx.z);
         if (work.rows.count <= 0) return;
+        // Pruning may still be running: only who reads what it writes waits here, and all wait before they write.
+        if constexpr (Rows == attend_rows::decode)
+            if (a.step.refreshes(a.slots(work.batch))) ptx::wait_for_earlier_grids();
         if (threadIdx.x == 0) {
             shared.work = work;
             begin_walk(shared.walk, a, work);
@@ -200,7 +233,12 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     std::int32_t const begin = steps.begin, end = steps.end;
 
     attend_row_writer<T> writer{a, w};
-    if (a.partial() && begin >= end) {  // the merge does not read the channels of an empty split
+    bool const merges = Rows == attend_rows::decode && a.arrived != nullptr;  // the splits, in the block that is last
+    std::int32_t const pieces = merges ? pieces_of(a.schedule, walk) : 1;
+    if (merges) {
+        if (w.split >= pieces) return;
+        writer.whole = pieces == 1;
+    } else if (a.partial() && begin >= end) {  // the merge does not read the channels of an empty split
         for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
             if (writer.select(row)) writer.log_sum_exp(minus_infinity);
         return;
@@ -220,48 +258,97 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     WINNOW_UNROLL
     for (int i = 0; i < 2 * row_tiles; ++i) shared.lane_sum[i][threadIdx.x] = 0.0f;
     bool const capped = p.soft_cap > 0.0f;
-    float const c = capped ? log2_e : p.scale * log2_e;
+    float score_scale = p.scale, value_scale = 1.0f;
+    if constexpr (widens) score_scale *= p.scales.of_keys(w.kv_head), value_scale = p.scales.of_values(w.kv_head);
+    float const c = capped ? log2_e : score_scale * log2_e;
     float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
 
-    if (begin < end) {
-        load_queries<T, HeadDim, Rows>(shared, a, w);
-        if constexpr (Rotation == key_rotation::streaming) begin_rotation(shared.rotation, a, w, walk);
-        locate_step(shared.step[begin & 1], walk, begin, p.kv, a.page_size, p.keys, p.values);
-        __syncthreads();
-        fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1], shared.step[begin & 1],
-                                                       &row_offsets::key);
+    // Copies are in groups, one for a step's keys and one for its values, empty behind the last step. Of the groups that
+    // follow the one that a step waits for, 2 (stages - 1) have been started.
+    constexpr int stages = tile.stages, later_groups = 2 * (stages - 1);
+    constexpr int places = attend_bounds<HeadDim, Rows>::places;
+    constexpr std::uint32_t stage_bytes = tile.keys * HeadDim * sizeof(KV);
+    auto const place_of_step = [&](std::int32_t step) -> key_step<tile.keys>& { return shared.step[step % places]; };
+    auto const locate_keys = [&](std::int32_t step, int thread) {
+        if (step < end) locate_step(place_of_step(step), walk, step, p.kv, a.page_size, p.keys, p.values, thread);
+    };
+    auto const fetch_keys = [&](std::int32_t step) {
+        if (step < end)
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile + step % stages * stage_bytes,
+                                                           reinterpret_cast<KV const*>(p.keys.data), p.keys.stride[1],
+                                                           place_of_step(step), &row_offsets::key);
         ptx::copy_async_commit();
+    };
+    auto const fetch_values = [&](std::int32_t step) {
+        if (step < end)
+            fetch_rows<tile.keys, HeadDim, tile.threads()>(
+                value_tile + step % stages * stage_bytes, reinterpret_cast<KV const*>(p.values.data),
+                p.values.stride[1], place_of_step(step), &row_offsets::value);
+        ptx::copy_async_commit();
+    };
+    // A step's tiles as products read them. Widened ones share one place: nobody reads keys any more when values come.
+    auto const key_operand = [&](std::int32_t step) {
+        if constexpr (widens) {
+            widen_tile<T, tile.keys, HeadDim, tile.threads()>(shared.wide.tile,
+                                                              shared.key + step % stages * tile.keys * HeadDim);
+            __syncthreads();
+            return ptx::shared_address(shared.wide.tile);
+        } else {
+            return key_tile + step % stages * stage_bytes;
+        }
+    };
+    auto const value_operand = [&](std::int32_t step) {
+        if constexpr (widens) {
+            widen_tile<T, tile.keys, HeadDim, tile.threads()>(shared.wide.tile,
+                                                              shared.value + step % stages * tile.keys * HeadDim);
+            __syncthreads();
+            return ptx::shared_address(shared.wide.tile);
+        } else {
+            return value_tile + step % stages * stage_bytes;
+        }
+    };
+    if (begin < end) {
+        load_queries<T, HeadDim, Rows, KV>(shared, a, w);
+        if constexpr (Rotation == key_rotation::streaming) begin_rotation(shared.rotation, a, w, walk);
+        if constexpr (stages == 1) {
+            locate_keys(begin, threadIdx.x);
+            __syncthreads();
+            fetch_keys(begin);
+        } else {
+            static_assert(stages * tile.keys == tile.threads(), "every thread locates one key");
+            locate_keys(begin + threadIdx.x / tile.keys, threadIdx.x % tile.keys);
+            __syncthreads();
+            WINNOW_UNROLL
+            for (int s = 0; s < stages; ++s) {
+                fetch_keys(begin + s);
+                fetch_values(begin + s);
+            }
+        }
     }
     for (std::int32_t step = begin; step < end; ++step) {
-        key_step<tile.keys> const& now = shared.step[step & 1];
-        ptx::copy_async_wait<0>();
+        key_step<tile.keys> const& now = place_of_step(step);
+        ptx::copy_async_wait<later_groups>();
         __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
         if constexpr (Rotation == key_rotation::streaming) {
             rotate_step<T, HeadDim, Rows>(shared, a, step);
             __syncthreads();
         }
-        fetch_rows<tile.keys, HeadDim, tile.threads()>(value_tile, p.values.data, p.values.stride[1], now,
-                                                       &row_offsets::value);
-        ptx::copy_async_commit();
-        if (step + 1 < end)
-            locate_step(shared.step[(step + 1) & 1], walk, step + 1, p.kv, a.page_size, p.keys, p.values);
+        if (stages == 1 || step > begin) fetch_values(step + stages - 1);
+        locate_keys(step + stages, threadIdx.x);
 
         float score[row_tiles][key_tiles][4];
-        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile,
-                                                     key_tile + key_warp * tile.warp_keys() * row_bytes);
+        std::uint32_t const keys = key_operand(step);
+        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, keys + key_warp * tile.warp_keys() * row_bytes);
 
-        ptx::copy_async_wait<0>();
-        __syncthreads();  // values are there; nobody reads the keys any more; the next step is located
-        if (step + 1 < end) {
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile, p.keys.data, p.keys.stride[1],
-                                                           shared.step[(step + 1) & 1], &row_offsets::key);
-            ptx::copy_async_commit();
-        }
+        ptx::copy_async_wait<later_groups>();
+        __syncthreads();  // values are there; nobody reads the keys any more; the step `stages` on is located
+        fetch_keys(step + stages);
         if (capped) {
             WINNOW_UNROLL
             for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
             for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e) score[i][n][e] = soft_capped(score[i][n][e], p.scale, p.soft_cap, inverse_cap);
+            for (int e = 0; e < 4; ++e)
+                score[i][n][e] = soft_capped(score[i][n][e], score_scale, p.soft_cap, inverse_cap);
         }
         std::uint32_t probability[row_tiles][key_tiles][2];
         bool masked = false;
@@ -279,9 +366,11 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             softmax_step<tile.threads()>(state[i], &shared.lane_sum[2 * i][threadIdx.x], score[i], output[i], c);
             round_probabilities<T>(probability[i], score[i]);
         }
+        std::uint32_t const values = value_operand(step);
         accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
-                                                          value_tile + key_warp * tile.warp_keys() * row_bytes);
+                                                          values + key_warp * tile.warp_keys() * row_bytes);
     }
+    if constexpr (Rows == attend_rows::decode) ptx::wait_for_earlier_grids();
 
     if constexpr (tile.key_warps == 1) {
         if (writer.corrects()) {  // before and not while rows are written, which would take registers from all launches
@@ -295,19 +384,21 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
                 float const sum = row_sum(shared.lane_sum[2 * i + h][threadIdx.x]);
-                float const inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 if (!writer.select(row_warp * tile.warp_rows() + 16 * i + lane / 4 + 8 * h)) continue;
+                float lse = sum == 0.0f ? minus_infinity : state[i].maximum[h] * c + ptx::log2_fast(sum);
+                float const inverse = (sum == 0.0f ? 0.0f : 1.0f / sum) * writer.add_sink(lse);
                 WINNOW_UNROLL
                 for (int d = 0; d < HeadDim / 8; ++d)
                     writer.channels(8 * d + 2 * (lane % 4), output[i][d][2 * h] * inverse,
                                     output[i][d][2 * h + 1] * inverse);
-                if (lane % 4 == 0)
-                    writer.log_sum_exp(sum == 0.0f ? minus_infinity : state[i].maximum[h] * c + ptx::log2_fast(sum));
+                if (lane % 4 == 0) writer.log_sum_exp(lse);
             }
         }
     } else {
-        merge_key_warps<T, HeadDim, Rows>(shared, state[0], output[0], c, writer);
+        merge_key_warps<T, HeadDim, Rows, KV>(shared, state[0], output[0], c, value_scale, writer);
     }
+    if constexpr (Rows == attend_rows::decode)
+        if (merges) merge_pieces<HeadDim, tile.threads()>(shared.merge, shared.scratch(), a, w, pieces);
 }
 
 }  // namespace winnow

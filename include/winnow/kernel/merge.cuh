@@ -40,7 +40,8 @@ __global__ void __launch_bounds__(merge_warps * 32) merge_splits(attend_argument
     float lse = merge_parts(
         shared, a.schedule.splits, HeadDim, [&](int i) { return a.partial_lse[first + i]; },
         [&](int i, int c) { return a.partial_output[(first + i) * HeadDim + c]; },
-        [&](int c, float x) { merged[c] = x; });
+        [&](int c, float x) { merged[c] = x; },
+        p.sink_logits == nullptr ? minus_infinity : p.sink_logits[head] * log2_e);
     if (a.correction.output != nullptr) {
         row_correction const to = correction_of(a, r, b, begin + row, head, 1.0f, lse);
         for (int c = threadIdx.x; c < HeadDim; c += merge_warps * 32)

@@ -57,6 +57,9 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     std::int32_t const first_head = unit * a.units.walkers * a.units.heads, kv_head = first_head / a.shape.group();
 
     ptx::let_later_grid_start();
+    if (a.counters != nullptr && a.stage == 0 && blockIdx.x == 0 && unit == 0)
+        for (std::int32_t i = t; i < a.counters_each; i += tuning.warps * 32) a.counters[b * a.counters_each + i] = 0;
+    if (leaves_early(a, b)) return;
     ptx::wait_for_earlier_grids();
     if (t == 0) {
         shared.place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);

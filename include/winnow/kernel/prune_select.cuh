@@ -61,6 +61,7 @@ __global__ void __launch_bounds__(prune_select_threads) prune_select(prune_argum
     prune_stage const& stage = m.stages[a.stage];
     std::int32_t const index = blockIdx.x, head = blockIdx.y, b = blockIdx.z;
     ptx::let_later_grid_start();
+    if (leaves_early(a, b)) return;
     ptx::wait_for_earlier_grids();
     if (threadIdx.x == 0) shared.place = place_of(a, index, head, b);
     __syncthreads();

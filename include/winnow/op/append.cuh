@@ -20,4 +20,14 @@ status launch(append_params<T> const& p, append_plan const& plan, workspace, cud
     return launch_kernel(append_tensors<T>, grid, append_threads, 0, stream, arguments);
 }
 
+/// The same into an fp8 cache.
+template <class T>
+status launch(append_params<T, fp8_e4m3> const& p, append_plan const& plan, workspace, cudaStream_t stream) {
+    if (!plan) return plan.why;
+    if (auto s = check(p); !s) return s;
+    auto const arguments = append_arguments_of(p);
+    dim3 const grid(static_cast<unsigned>(arguments.blocks()));
+    return launch_kernel(append_tensors<T, fp8_e4m3>, grid, append_threads, 0, stream, arguments);
+}
+
 }  // namespace winnow

@@ -8,6 +8,7 @@
 
 #include "winnow/core/append_params.hpp"
 #include "winnow/core/device_info.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/status.hpp"
 #include "winnow/core/tensor_view.hpp"
@@ -72,6 +73,8 @@ constexpr status check_append_cache(tensor_view<T, 4> const& cache, tensor_view<
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(append_params<T> const& p) {
+    if (p.scales.key != nullptr || p.scales.value != nullptr)
+        return fail(errc::unsupported, "scales", "are for fp8 caches", p.scales.heads);
     if (auto s = detail::check_append_rows(
             p.keys, {"keys.data", "keys.extent", "keys.extent[2]", "keys.stride[2]", "keys.stride"});
         !s)
@@ -116,6 +119,37 @@ constexpr status check(append_params<T> const& p) {
     if (p.queries.extent[2] != p.keys.extent[2])
         return fail(errc::bad_extent, "queries.extent[2]", "must equal keys.extent[2]", p.queries.extent[2]);
     return check_distinct(p.queries, "queries.stride");
+}
+
+/// The same call with an fp8 cache passed off as T's: extents and strides, in elements, say the same. Not to be written.
+template <class T>
+append_params<T> as_stored(append_params<T, fp8_e4m3> const& p) {
+    auto const view = [](tensor_view<fp8_e4m3, 4> const& from) {
+        tensor_view<T, 4> to;
+        to.data = reinterpret_cast<T*>(from.data);
+        for (int axis = 0; axis < 4; ++axis) to.extent[axis] = from.extent[axis], to.stride[axis] = from.stride[axis];
+        return to;
+    };
+    append_params<T> r;
+    r.keys = p.keys, r.values = p.values, r.key_cache = view(p.key_cache), r.value_cache = view(p.value_cache);
+    r.slot = p.slot, r.position = p.position, r.rotation = p.rotation, r.queries = p.queries;
+    return r;
+}
+
+/// The same for an fp8 cache. Strides of the cache are multiples of 8 elements here; attention wants 16.
+template <class T>
+status check(append_params<T, fp8_e4m3> const& p) {
+    if (auto s = check(as_stored(p)); !s) return s;
+    if (p.scales.heads != 1 && p.scales.heads != p.keys.extent[1])
+        return fail(errc::bad_extent, "scales.heads", "must be 1 or the number of KV heads", p.scales.heads);
+    if (auto s = check_pointer(p.scales.key, false, "scales.key"); !s) return s;
+    return check_pointer(p.scales.value, false, "scales.value");
+}
+
+/// The same for an fp8 cache.
+template <class T>
+append_plan plan(append_params<T, fp8_e4m3> const& p, device_info const&) {
+    return {check(p), 0};
 }
 
 /// Appending needs no workspace; the plan carries the check's verdict, as every operator's does.

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <type_traits>
 
 #include "winnow/kernel/attend_sm80.cuh"
 #include "winnow/kernel/attend_sm90.cuh"
@@ -13,6 +14,14 @@
 #include "winnow/op/tensor_map.cuh"
 
 namespace winnow {
+
+/// What sparse_decode tells attention: whose rows count, what may still be running, and what is to be done at the end.
+struct step_launch {
+    slot_index slots = {};  ///< rows without a slot see nothing
+    decode_step step = {};  ///< given: counters are cleared by an earlier kernel, and the step is counted
+    launch_order order = launch_order::after_earlier;  ///< overlapping: behind kernels of pruning
+    cache_scales scales = {};                          ///< of an fp8 cache, whose params come as_stored
+};
 
 /// Starts the Hopper kernel of `Problem` that brings keys by `Loader`.
 template <attend_problem Problem, key_loader Loader, class T>
@@ -56,15 +65,20 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
                          sizeof(hopper_storage<T, Problem.head_dim, Problem.rows>), stream, a);
 }
 
-/// Starts the portable kernel of `Problem`.
-template <attend_problem Problem, key_rotation Rotation, class T>
-status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream) {
+/// Starts the portable kernel of `Problem`; keys and values are stored as KV.
+template <attend_problem Problem, class KV, key_rotation Rotation, class T>
+status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream,
+                       launch_order order) {
+    if (arguments.arrived != nullptr && arguments.step.step == nullptr) {
+        auto const cleared = cudaMemsetAsync(arguments.arrived, 0, plan.counter_bytes(), stream);
+        if (auto s = cuda_status(cleared, "cudaMemsetAsync"); !s) return s;
+    }
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
                     schedule.splits, plan.shape.batch);
-    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows, Rotation>, grid,
-                         attend_tile_of(Problem).threads(),
-                         sizeof(attend_block_storage<T, Problem.head_dim, Problem.rows, Rotation>), stream, arguments);
+    return launch_kernel(
+        attend_sm80<T, Problem.head_dim, Problem.rows, KV, Rotation>, grid, attend_tile_of(Problem).threads(),
+        sizeof(attend_block_storage<T, Problem.head_dim, Problem.rows, KV, Rotation>), stream, arguments, order);
 }
 
 /// Kernel arguments of a plan's launch, without what decode, splits and anchors add.
@@ -82,13 +96,17 @@ attend_arguments<T> arguments_of(attend_params<T> const& p, attend_plan const& p
             nullptr,
             nullptr,
             {},
-            rotary_arguments_of(p.rotation, plan.shape.head_dim)};
+            rotary_arguments_of(p.rotation, plan.shape.head_dim),
+            nullptr,
+            {}};
 }
 
-/// Starts the kernel of `Problem` that a plan chose: the tiles, without the merge of splits.
-template <attend_problem Problem, class T>
+/// Starts the kernel of `Problem` that a plan chose: the tiles, and the merge of splits only where `arguments` have the
+/// counters for it. `Stored` is what the cache holds, T for void.
+template <attend_problem Problem, class Stored = void, class T>
 status launch_tiles(attend_arguments<T> const& arguments, attend_plan const& plan, workspace scratch,
-                    cudaStream_t stream) {
+                    cudaStream_t stream, launch_order order = launch_order::after_earlier) {
+    using KV = std::conditional_t<std::is_void_v<Stored>, T, Stored>;
     attend_schedule const& schedule = plan.schedule;
     if constexpr (rows_of_class(attend_path::sm90, Problem) > 0) {
         if (schedule.path == attend_path::sm90) {
@@ -105,21 +123,24 @@ status launch_tiles(attend_arguments<T> const& arguments, attend_plan const& pla
         }
     }
     if constexpr (rows_of_class(attend_path::sm80, Problem) > 0) {
-        if (schedule.path == attend_path::sm80)
-            return schedule.rotation == key_rotation::none
-                       ? launch_portable<Problem, key_rotation::none>(arguments, plan, stream)
-                       : launch_portable<Problem, key_rotation::streaming>(arguments, plan, stream);
+        if (schedule.path == attend_path::sm80) {
+            if constexpr (std::is_same_v<T, KV>) {
+                if (schedule.rotation != key_rotation::none)
+                    return launch_portable<Problem, KV, key_rotation::streaming>(arguments, plan, stream, order);
+            }
+            return launch_portable<Problem, KV, key_rotation::none>(arguments, plan, stream, order);
+        }
     }
     return {};
 }
 
 /// Runs a plan with the instance that serves `Problem`, one kernel for each path and loader; errc::wrong_plan if the plan chose
 /// another. Allocates nothing, synchronises nothing, may be captured in a graph. Device contents (lengths, tables, lists)
-/// may change between replays within the plan's maxima. `slots` is sparse_decode's,
-/// `correction` is delta correction's.
-template <attend_problem Problem, class T>
+/// may change between replays within the plan's maxima. `context` is sparse_decode's, `correction`
+/// delta correction's; `Stored` is what the cache holds, T for void.
+template <attend_problem Problem, class Stored = void, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}, anchor_results correction = {}) {
+              step_launch const& context = {}, anchor_results correction = {}) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     batch_shape const shape = p.shape();
@@ -135,14 +156,18 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
     if (shape.batch == 0 || shape.max_queries == 0) return {};
     attend_schedule const& schedule = plan.schedule;
     attend_arguments<T> arguments = arguments_of(p, plan);
-    arguments.slots = slots;
+    arguments.params.scales = context.scales;
+    arguments.slots = context.slots;
     arguments.correction = correction;
+    // Rows that are corrected are merged by a kernel of its own: the one that merges in place knows no correction.
+    bool const merges = plan.merges_itself() && correction.output == nullptr;
+    if (merges) arguments.arrived = region<std::int32_t>(scratch, plan.arrived), arguments.step = context.step;
     if (schedule.splits > 1) {
         arguments.partial_output = region<float>(scratch, plan.partial_output);
         arguments.partial_lse = region<float>(scratch, plan.partial_lse);
     }
-    status const done = launch_tiles<Problem>(arguments, plan, scratch, stream);
-    if (!done || schedule.splits == 1) return done;
+    status const done = launch_tiles<Problem, Stored>(arguments, plan, scratch, stream, context.order);
+    if (!done || schedule.splits == 1 || merges) return done;
     return launch_kernel(merge_splits<T, Problem.head_dim>, dim3(shape.heads, schedule.max_rows, shape.batch),
                          merge_warps * 32, 0, stream, arguments);
 }
@@ -150,14 +175,14 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 /// Runs a plan with any of the instances of one head dimension.
 template <int HeadDim, class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}, anchor_results correction = {}) {
+              step_launch const& context = {}, anchor_results correction = {}) {
     switch (plan.schedule.rows) {
     case attend_rows::decode:
-        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, slots, correction);
+        return launch<attend_problem{HeadDim, attend_rows::decode}>(p, plan, scratch, stream, context, correction);
     case attend_rows::medium:
-        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, slots, correction);
+        return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, context, correction);
     case attend_rows::large:
-        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, slots, correction);
+        return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, context, correction);
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }
@@ -165,11 +190,27 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 /// Runs a plan with any of the default instances: head_dim in supported_head_dims, all row classes.
 template <class T>
 status launch(attend_params<T> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
-              slot_index slots = {}, anchor_results correction = {}) {
+              step_launch const& context = {}, anchor_results correction = {}) {
     if (!plan) return plan.why;
-    return dispatch(
-        supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
-        [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream, slots, correction); });
+    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+                    [&](auto head_dim) {
+                        return launch<decltype(head_dim)::value>(p, plan, scratch, stream, context, correction);
+                    });
+}
+
+/// Runs a plan of an fp8 cache with any of the default head dimensions.
+template <class T>
+status launch(attend_params<T, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+    if (!plan) return plan.why;
+    if (auto s = check(p); !s) return s;
+    if (plan.schedule.rows != attend_rows::decode)
+        return fail(errc::wrong_plan, "plan.schedule.rows", "must be decode's for fp8 keys",
+                    static_cast<int>(plan.schedule.rows));
+    return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
+                    [&](auto head_dim) {
+                        constexpr attend_problem problem{decltype(head_dim)::value, attend_rows::decode};
+                        return launch<problem, fp8_e4m3>(as_stored(p), plan, scratch, stream, {.scales = p.scales});
+                    });
 }
 
 }  // namespace winnow

@@ -1,6 +1,7 @@
 // Softmax attention over sinks + sliding window + a list of key blocks; without limits it is dense attention.
 //
-//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to i.
+//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to i,
+//   exp(lse_i) = sum_j exp(s_ij), and exp(sink_logits_h) more where they are given.
 #pragma once
 
 #include <cstddef>
@@ -35,19 +36,51 @@ struct attend_plan {
     device_info device;               ///< the device it was made for
     std::size_t partial_output = 0;   ///< offset of fp32 [batch, row, head, split, channel] when splits > 1
     std::size_t partial_lse = 0;      ///< offset of fp32 [batch, row, head, split]
+    std::size_t arrived = 0;          ///< offset of int32 [batch, counters()] where the kernel merges by itself
     std::size_t next_tile = 0;        ///< offset of the int32 from which blocks draw their tiles (sm90)
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
+    /// True if the last block of a tile merges its splits: no second kernel.
+    [[nodiscard]] constexpr bool merges_itself() const {
+        return schedule.rows == attend_rows::decode && schedule.splits > 1;
+    }
+    /// Counters of one request, which are zero when its blocks begin to arrive: one a tile, and one for all tiles.
+    [[nodiscard]] constexpr std::int32_t counters() const {
+        return merges_itself() ? schedule.query_tiles * shape.kv_heads * schedule.head_groups + 1 : 0;
+    }
+    /// Bytes of them; they come first in the workspace.
+    [[nodiscard]] constexpr std::size_t counter_bytes() const {
+        return static_cast<std::size_t>(counters()) * static_cast<std::size_t>(shape.batch) * sizeof(std::int32_t);
+    }
     /// True for plans that lay out the same launch.
     [[nodiscard]] constexpr bool same_layout(attend_plan const& other) const {
         return shape == other.shape && schedule == other.schedule && workspace_bytes == other.workspace_bytes;
     }
 };
 
+/// The same call with an fp8 cache passed off as T's: extents and strides, in elements, say the same. Not to be read.
+template <class T>
+attend_params<T> as_stored(attend_params<T, fp8_e4m3> const& p) {
+    auto const view = [](tensor_view<fp8_e4m3 const, 4> const& from) {
+        tensor_view<T const, 4> to;
+        to.data = reinterpret_cast<T const*>(from.data);
+        for (int axis = 0; axis < 4; ++axis) to.extent[axis] = from.extent[axis], to.stride[axis] = from.stride[axis];
+        return to;
+    };
+    attend_params<T> r;
+    r.queries = p.queries, r.keys = view(p.keys), r.values = view(p.values), r.kv = p.kv, r.rows = p.rows;
+    r.selection = p.selection, r.window = p.window, r.output = p.output, r.lse = p.lse, r.scale = p.scale;
+    r.soft_cap = p.soft_cap, r.mask = p.mask, r.range = p.range, r.tail = p.tail, r.tail_step = p.tail_step;
+    r.rotation = p.rotation, r.sink_logits = p.sink_logits;
+    return r;
+}
+
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
 template <class T>
 constexpr status check(attend_params<T> const& p) {
+    if (p.scales.key != nullptr || p.scales.value != nullptr)
+        return fail(errc::unsupported, "scales", "are for fp8 keys and values", p.scales.heads);
     if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
     if (auto s = check_channels(p.values, "values.data", "values.stride[3]", "values.stride"); !s) return s;
     for (int axis = 0; axis < 4; ++axis) {
@@ -73,6 +106,7 @@ constexpr status check(attend_params<T> const& p) {
     constexpr float least = std::numeric_limits<float>::min();  // and divide by the cap
     if (!(p.soft_cap == 0 || (p.soft_cap >= least && p.soft_cap <= most)))
         return fail(errc::out_of_range, "soft_cap", "must be 0, or >= 2^-126 and < 2^127", reported(p.soft_cap));
+    if (auto s = check_pointer(p.sink_logits, false, "sink_logits"); !s) return s;
     if (auto s = check_window(p.window, p.mask, p.shape().max_queries); !s) return s;
     if (auto s = check_enum(p.range, row_range::tail_only, "range"); !s) return s;
     if (p.tail < 0) return fail(errc::out_of_range, "tail", "must be >= 0", p.tail);
@@ -175,11 +209,43 @@ constexpr attend_plan attend_plan_of(attend_params<T> const& p, device_info cons
         auto const rows = static_cast<std::size_t>(result.shape.batch) * result.schedule.max_rows * result.shape.heads *
                           result.schedule.splits;
         workspace_layout layout{result.workspace_bytes};
+        result.arrived = layout.take(result.counter_bytes(), 1);
         result.partial_output = layout.take(rows * result.shape.head_dim, sizeof(float));
         result.partial_lse = layout.take(rows, sizeof(float));
         result.workspace_bytes = layout.bytes;
     }
     return result;
+}
+
+/// The same for an fp8 cache.
+template <class T>
+status check(attend_params<T, fp8_e4m3> const& p) {
+    if (auto s = check(as_stored(p)); !s) return s;
+    if (auto s = check_channels(p.keys, "keys.data", "keys.stride[3]", "keys.stride"); !s) return s;
+    if (auto s = check_channels(p.values, "values.data", "values.stride[3]", "values.stride"); !s) return s;
+    if (!p.rotation.empty()) return fail(errc::unsupported, "rotation", "must be empty with fp8 keys", 1);
+    if (p.scales.heads != 1 && p.scales.heads != p.keys.extent[2])
+        return fail(errc::bad_extent, "scales.heads", "must be 1 or the number of KV heads", p.scales.heads);
+    if (auto s = check_pointer(p.scales.key, false, "scales.key"); !s) return s;
+    return check_pointer(p.scales.value, false, "scales.value");
+}
+
+/// Tiles, splits and workspace of valid params with an fp8 cache: those of decode, or none.
+template <class T>
+attend_plan attend_plan_of(attend_params<T, fp8_e4m3> const& p, device_info const& device) {
+    attend_plan result = attend_plan_of(as_stored(p), device);
+    if (result.why && result.schedule.rows != attend_rows::decode)
+        result.why = fail(errc::unsupported, "queries.extent[1]", "at most 16 rows may share fp8 keys",
+                          result.shape.max_queries);
+    return result;
+}
+
+/// Plan of a call with an fp8 cache: decode, up to 16 rows (tokens times heads of a group) that share their keys.
+template <class T>
+attend_plan plan(attend_params<T, fp8_e4m3> const& p, device_info const& device) {
+    attend_plan result;
+    result.why = check(p);
+    return result.why ? attend_plan_of(p, device) : result;
 }
 
 /// Chooses tiles and splits, and counts the workspace. Pure host arithmetic: no CUDA call, no pointer is read.

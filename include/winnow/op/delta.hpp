@@ -125,6 +125,8 @@ constexpr status check(delta_params<T> const& p) {
         return fail(errc::unsupported, "base.range", "must be all", static_cast<int>(p.base.range));
     if (!p.base.rotation.empty())
         return fail(errc::unsupported, "base.rotation", "must be empty: anchors see keys as they are cached", 1);
+    if (p.base.sink_logits != nullptr)
+        return fail(errc::unsupported, "base.sink_logits", "must be null: corrections count keys alone", 1);
     return check_delta(p.options, p.base.mask, "base.mask");
 }
 

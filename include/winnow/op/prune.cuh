@@ -39,10 +39,24 @@ status launch_score(prune_arguments<T> const& a, product_unit unit, dim3 blocks,
     return launch_score<HeadDim, How, product_unit::warp>(a, blocks, stream, order);
 }
 
-/// The stages, for one head dimension and scorer. `cache` non-null: lists live in its slots (decode).
+/// True if kernels of this plan are launched to overlap.
+template <class Tag = void>
+status query_overlap(prune_plan const& plan, bool& overlap) {
+    overlap = plan.instructions >= 90;
+    return overlap ? query_hopper_code(overlap) : status{};
+}
+
+/// What a decode step asks of pruning beside its lists.
+struct decode_stages {
+    stage_cache cache;                 ///< where lists live
+    std::int32_t* counters = nullptr;  ///< [batch, counters_each], cleared by the first kernel; null: none
+    std::int32_t counters_each = 0;    ///< counters of one request
+};
+
+/// The stages, for one head dimension and scorer. `decode` non-null: lists live in the slots of its cache.
 template <int HeadDim, scorer How, class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
-                     stage_cache const* cache) {
+                     decode_stages const* decode) {
     prune_method const& m = p.method;
     batch_shape const& shape = plan.shape;
     if (shape.batch == 0 || shape.max_queries == 0) return {};
@@ -56,17 +70,16 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     a.score_width = plan.score_width();
     a.units = units_of(m, shape.heads, shape.kv_heads);
     a.scores = region<std::uint32_t>(scratch, plan.scores);
-    a.cached = cache != nullptr;
-    a.list_rows = a.cached ? cache->slots * a.list_heads : plan.list_rows;
-    a.lists = a.cached ? cache->lists : region<std::int32_t>(scratch, plan.lists);
-    if (a.cached) a.cache = *cache;
+    a.cached = decode != nullptr;
+    a.list_rows = a.cached ? decode->cache.slots * a.list_heads : plan.list_rows;
+    a.lists = a.cached ? decode->cache.lists : region<std::int32_t>(scratch, plan.lists);
+    if (a.cached) a.cache = decode->cache, a.counters = decode->counters, a.counters_each = decode->counters_each;
     a.rotation = rotary_arguments_of(p.rotation, shape.head_dim);
     constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
     // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
     // another part of the program, which was compiled differently. The first waits for what the caller has launched.
-    bool overlap = plan.instructions >= 90;
-    if (overlap)
-        if (auto s = query_hopper_code(overlap); !s) return s;
+    bool overlap = false;
+    if (auto s = query_overlap(plan, overlap); !s) return s;
     launch_order order = launch_order::after_earlier;
 
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
@@ -99,19 +112,19 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
 /// The stages, for any scorer.
 template <int HeadDim, class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
-                     stage_cache const* cache) {
+                     decode_stages const* decode) {
     return dispatch(supported_scorers{}, p.method.scorer, "method.scorer", [&](auto how) {
-        return launch_stages<HeadDim, decltype(how)::value>(p, plan, scratch, stream, cache);
+        return launch_stages<HeadDim, decltype(how)::value>(p, plan, scratch, stream, decode);
     });
 }
 
 /// The stages, for any of the default head dimensions.
 template <class T>
 status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
-                     stage_cache const* cache) {
+                     decode_stages const* decode) {
     return dispatch(
         supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
-        [&](auto head_dim) { return launch_stages<decltype(head_dim)::value>(p, plan, scratch, stream, cache); });
+        [&](auto head_dim) { return launch_stages<decltype(head_dim)::value>(p, plan, scratch, stream, decode); });
 }
 
 /// Writes p.selection. Allocates nothing, synchronises nothing, may be captured in a graph; lengths and page tables may
@@ -123,7 +136,7 @@ status launch(prune_params<T> const& p, prune_plan const& plan, workspace scratc
     if (!plan.same_layout(prune_plan_of(p.method, p.shape())))
         return fail(errc::wrong_plan, "plan", "was made for other params", plan.shape.max_queries);
     if (auto s = check_workspace(scratch, plan.workspace_bytes); !s) return s;
-    return launch_stages(p, plan, scratch, stream, static_cast<stage_cache const*>(nullptr));
+    return launch_stages(p, plan, scratch, stream, static_cast<decode_stages const*>(nullptr));
 }
 
 }  // namespace winnow

@@ -162,7 +162,7 @@ constexpr status check_scan(rope const& rotation, scan_style scan, prune_method 
     if (mask != mask_kind::causal)
         return fail(errc::unsupported, "mask.kind", "must be causal with a rotation", static_cast<int>(mask));
     if (scan == scan_style::relative) return {};
-    if (rotation.pairs(static_cast<std::int32_t>(head_dim)) * 2 != head_dim)
+    if (std::int64_t{rotation.pairs(static_cast<std::int32_t>(head_dim))} * 2 != head_dim)
         return fail(errc::unsupported, "rotation.rotary_dim", "must be all channels where scan is chunk_indexed",
                     rotation.rotary_dim);
     if (rotation.pairing != rope_pairing::halves)

@@ -42,8 +42,21 @@ status launch(sparse_decode_params<T> const& p, sparse_plan const& plan, workspa
     if (auto s = check_workspace(scratch, plan.workspace_bytes); !s) return s;
     batch_shape const shape = p.shape();
     if (shape.batch == 0) return {};
-    if (auto s = launch_stages(prune_part(p), plan.prune, scratch, stream, &p.cache); !s) return s;
-    if (auto s = launch(attend_part(p), plan.attend, scratch, stream, p.cache.index()); !s) return s;
+    // Where attention is one kernel it overlaps with pruning and counts the step; see the chain in docs/sparse.md.
+    bool const one_kernel = plan.attend.merges_itself();
+    workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
+    decode_stages stages{p.cache};
+    step_launch context{.slots = p.cache.index()};
+    if (one_kernel) {
+        bool overlap = false;
+        if (auto s = query_overlap(plan.prune, overlap); !s) return s;
+        stages.counters = region<std::int32_t>(scratch, plan.attend.arrived);
+        stages.counters_each = plan.attend.counters();
+        context.step = {p.cache.step, p.cache.intervals, p.method.stage_count};
+        if (overlap) context.order = launch_order::overlapping;
+    }
+    if (auto s = launch_stages(prune_part(p), plan.prune, rest, stream, &stages); !s) return s;
+    if (auto s = launch(attend_part(p), plan.attend, scratch, stream, context); !s || one_kernel) return s;
     step_arguments const step{p.cache, p.kv, shape,
                               static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1))};
     constexpr int threads = 128;

@@ -27,6 +27,7 @@ struct sparse_prefill_params {
     lse_view lse = {};                    ///< [batch, token, head]; optional
     float scale = 0;                      ///< of the scores; must be > 0
     float soft_cap = 0;                   ///< as in attend_params
+    float const* sink_logits = nullptr;   ///< [head], as in attend_params; the pruning does not see them
     attention_mask mask = causal{};       ///< causal or full, with the position of row 0
     std::int32_t dense_tail = 0;          ///< last rows of each request that attend to everything (upstream HiP: 64)
     key_summary<T const> summary = {};    ///< as in prune_params
@@ -52,6 +53,7 @@ struct sparse_decode_params {
     lse_view lse = {};                     ///< [batch, 1, head]; optional
     float scale = 0;                       ///< of the scores; must be > 0
     float soft_cap = 0;                    ///< as in attend_params
+    float const* sink_logits = nullptr;    ///< [head], as in attend_params; the pruning does not see them
     key_summary<T const> summary = {};     ///< as in prune_params
     rope rotation = {};                    ///< queries and cached keys come without rotary embedding, see attend_params
     scan_style scan = scan_style::relative;  ///< as in prune_params
@@ -99,7 +101,8 @@ constexpr attend_params<T> attend_part(sparse_prefill_params<T> const& p, block_
             .mask = p.mask,
             .range = p.dense_tail > 0 ? row_range::without_tail : row_range::all,
             .tail = p.dense_tail,
-            .rotation = p.rotation};
+            .rotation = p.rotation,
+            .sink_logits = p.sink_logits};
 }
 
 /// The attention half of a corrected prefill.
@@ -164,7 +167,8 @@ constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
             .lse = p.lse,
             .scale = p.scale,
             .soft_cap = p.soft_cap,
-            .rotation = p.rotation};
+            .rotation = p.rotation,
+            .sink_logits = p.sink_logits};
 }
 
 /// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first
@@ -195,8 +199,8 @@ constexpr status check(sparse_prefill_params<T> const& p) {
             return s;
         if (p.dense_tail != 0)
             return fail(errc::out_of_range, "dense_tail", "must be 0 with delta, which has its own", p.dense_tail);
-        if (!p.rotation.empty())
-            return fail(errc::unsupported, "rotation", "must be empty with delta", 1);
+        if (!p.rotation.empty()) return fail(errc::unsupported, "rotation", "must be empty with delta", 1);
+        if (p.sink_logits != nullptr) return fail(errc::unsupported, "sink_logits", "must be null with delta", 1);
     }
     return check(attend_part(p, {}));
 }
@@ -266,7 +270,11 @@ constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_in
     result.attend = attend_plan_of(attend_part(p), device);
     result.why = result.attend.why;
     result.prune = prune_plan_of(p.method, p.shape(), device);
-    result.workspace_bytes = larger(result.prune.workspace_bytes, result.attend.workspace_bytes);
+    // Counters are cleared by the first kernel, and attention counts in them when pruning has ended.
+    workspace_layout layout;
+    layout.take(result.attend.counter_bytes(), 1);
+    result.scratch = layout.bytes;
+    result.workspace_bytes = larger(result.scratch + result.prune.workspace_bytes, result.attend.workspace_bytes);
     return result;
 }
 

@@ -132,7 +132,7 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
 
     // Key splits serve short query chunks, which alone cannot fill a GPU: one request is cut into about two waves of
     // blocks on a large part. The size of a split depends on the plan's maxima and never on the batch: a request's bits
-    // do not depend on its neighbours. At most 256 splits are merged, of 256 keys at least.
+    // do not depend on its neighbours. At most 256 splits are merged, of two steps at least.
     if (max_rows <= 64) {
         // A tile's walk at most. Without a window's limit it is the context. With one: what a row sees, the positions
         // that the tile's rows are apart, the list, which is walked whole even where it repeats sinks and window, and
@@ -149,7 +149,8 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
         std::int64_t const wave = s.rows == attend_rows::decode ? 512 : 256;
         std::int64_t const wanted =
             smaller<std::int64_t>(larger<std::int64_t>(wave / larger<std::int64_t>(tiles, 1), 1), 256);
-        std::int64_t const size = round_up<std::int64_t>(ceil_div(larger<std::int64_t>(most, 1), wanted), 256);
+        std::int64_t const least = s.rows == attend_rows::decode ? 128 : 256;
+        std::int64_t const size = round_up<std::int64_t>(ceil_div(larger<std::int64_t>(most, 1), wanted), least);
         s.split_keys = static_cast<std::int32_t>(smaller<std::int64_t>(size, 1 << 30));
         s.splits = static_cast<std::int32_t>(ceil_div<std::int64_t>(larger<std::int64_t>(most, 1), s.split_keys));
     }

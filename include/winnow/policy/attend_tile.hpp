@@ -38,6 +38,7 @@ struct attend_tile {
     std::int32_t row_warps;   ///< warps that divide the rows
     std::int32_t key_warps;   ///< warps that divide the keys of a step; their results are merged at the end
     std::int32_t min_blocks;  ///< thread blocks per multiprocessor that registers must allow
+    std::int32_t stages = 1;  ///< steps whose keys and values have room in shared memory at a time
 
     WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return row_warps * key_warps * 32; }
     WINNOW_HOST_DEVICE constexpr std::int32_t warp_rows() const { return rows / row_warps; }
@@ -45,11 +46,13 @@ struct attend_tile {
 };
 
 /// Tile for a problem. The large tile is as tall and wide as 255 registers allow: scores and output take 192 of them.
-/// head_dim 256 has no 128-row tile of its own, since the output alone would take 256.
+/// head_dim 256 has no 128-row tile of its own, since the output alone would take 256. At decode a block runs few steps and
+/// waits for memory in each: with two steps in flight three blocks have 192 KB under way on a multiprocessor, and a split
+/// of two steps waits once. At head_dim 256 two steps would not fit the smallest parts.
 WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
     switch (p.rows) {
     case attend_rows::decode:
-        return {16, 64, 1, 4, p.head_dim <= 128 ? 4 : 2};
+        return p.head_dim <= 128 ? attend_tile{16, 64, 1, 4, 3, 2} : attend_tile{16, 64, 1, 4, 2};
     case attend_rows::medium:
         return {64, 64, 4, 1, 2};
     case attend_rows::large:
@@ -60,10 +63,10 @@ WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
     return {};
 }
 
-/// Shared memory of a block, an upper bound: the three tiles of 16-bit elements and the bookkeeping beside them.
+/// Shared memory of a block, an upper bound: the tiles of 16-bit elements and the bookkeeping beside them.
 WINNOW_HOST_DEVICE constexpr std::int32_t attend_shared_bytes(attend_problem p) {
     attend_tile const tile = attend_tile_of(p);
-    return (tile.rows + 2 * tile.keys) * p.head_dim * 2 + 10 * 1024;
+    return (tile.rows + 2 * tile.stages * tile.keys) * p.head_dim * 2 + 10 * 1024;
 }
 
 /// Shared memory that turning rows and keys adds: frequencies, the turns of a step's granules and those inside one, and a

@@ -1,6 +1,7 @@
 // Attention in double precision by plain loops over every visible key: what the kernels are held against.
 //
-//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to i.
+//   output_i = sum_j p_ij values_j,  p_ij = exp(s_ij - lse_i),  s_ij = cap(scale queries_i . keys_j),  j visible to i,
+//   exp(lse_i) = sum_j exp(s_ij), and exp(sink_logits_h) more where they are given.
 #pragma once
 
 #include <cmath>
@@ -41,13 +42,14 @@ template <class T>
 void scores_of(visible_row<T> const& row, attend_params<T> const& p, std::vector<double>& scores) {
     auto const channels = static_cast<std::int32_t>(p.queries.extent[3]);
     double const cap = p.soft_cap;
+    double const scale = static_cast<double>(p.scale) * static_cast<double>(p.scales.of_keys(row.cache->head()));
     scores.resize(row.count());
     if (!p.rotation.empty())
         turned_products(row, p, scores);
     else
         for (std::size_t n = 0; n < row.count(); ++n) scores[n] = dot(row.query, row.key(n), channels);
     for (std::size_t n = 0; n < row.count(); ++n) {
-        double const s = scores[n] * static_cast<double>(p.scale);
+        double const s = scores[n] * scale;
         scores[n] = cap > 0 ? cap * std::tanh(s / cap) : s;
     }
 }
@@ -76,19 +78,25 @@ double attend_row(visible_row<T> const& row, attend_params<T> const& p, std::vec
     std::vector<double> weights;
     sum.assign(static_cast<std::size_t>(p.queries.extent[3]), 0.0);
     scores_of(row, p, weights);
-    double const lse = softmax(weights);
+    double lse = softmax(weights);
+    if (p.sink_logits != nullptr && lse > -std::numeric_limits<double>::infinity()) {
+        double const sink = static_cast<double>(p.sink_logits[row.head]), most = std::fmax(lse, sink);
+        double const total = most + std::log(std::exp(lse - most) + std::exp(sink - most));
+        for (double& weight : weights) weight *= std::exp(lse - total);
+        lse = total;
+    }
+    double const value_scale = p.scales.of_values(row.cache->head());
     for (std::size_t n = 0; n < row.count(); ++n) {
         float const* const value = row.value(n);
-        double const weight = weights[n];
+        double const weight = weights[n] * value_scale;
         for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += weight * static_cast<double>(value[c]);
     }
     return lse;
 }
 
-/// Computes `p` on host pointers: checks it, then writes p.output and p.lse, and unrounded results to `exact` if given.
+/// Computes valid params `p`: see attend().
 template <class T>
-status attend(attend_params<T> const& p, attend_result* exact = nullptr, run_options const& options = {}) {
-    if (auto s = check(p); !s) return s;
+void attend_checked(attend_params<T> const& p, attend_result* exact, run_options const& options) {
     auto const& extent = p.queries.extent;
     auto const channels = static_cast<std::size_t>(extent[3]);
     if (exact) {
@@ -109,6 +117,49 @@ status attend(attend_params<T> const& p, attend_result* exact = nullptr, run_opt
             for (std::size_t c = 0; c < channels; ++c) exact->output[at * channels + c] = sum[c];
         }
     });
+}
+
+/// Computes `p` on host pointers: checks it, then writes p.output and p.lse, and unrounded results to `exact` if given.
+template <class T>
+status attend(attend_params<T> const& p, attend_result* exact = nullptr, run_options const& options = {}) {
+    if (auto s = check(p); !s) return s;
+    attend_checked(p, exact, options);
+    return {};
+}
+
+/// Keys and values of an fp8 cache as T, which holds them exactly, and the call that reads them there.
+template <class T>
+struct widened_cache {
+    std::vector<T> keys;    ///< packed, extents of the cache
+    std::vector<T> values;  ///< the same
+    attend_params<T> call;  ///< with the scales of the cache: not for check(), which keeps them to fp8
+
+    /// Widens the cache of valid params.
+    explicit widened_cache(attend_params<T, fp8_e4m3> const& p) : call(as_stored(p)) {
+        call.scales = p.scales;
+        call.keys = widened(p.keys, keys), call.values = widened(p.values, values);
+    }
+    widened_cache(widened_cache const&) = delete;
+    widened_cache& operator=(widened_cache const&) = delete;
+
+private:
+    static tensor_view<T const, 4> widened(tensor_view<fp8_e4m3 const, 4> const& from, std::vector<T>& to) {
+        auto const& e = from.extent;
+        to.reserve(static_cast<std::size_t>(from.size()));
+        for (std::int64_t outer = 0; outer < e[0]; ++outer)
+            for (std::int64_t token = 0; token < e[1]; ++token)
+                for (std::int64_t head = 0; head < e[2]; ++head)
+                    for (std::int64_t c = 0; c < e[3]; ++c)
+                        to.push_back(from_float<T>(to_float(from(outer, token, head, c))));
+        return packed_view(static_cast<T const*>(to.data()), {e[0], e[1], e[2], e[3]});
+    }
+};
+
+/// The same for an fp8 cache: as attend() over its widened elements, with its scales.
+template <class T>
+status attend(attend_params<T, fp8_e4m3> const& p, attend_result* exact = nullptr, run_options const& options = {}) {
+    if (auto s = check(p); !s) return s;
+    attend_checked(widened_cache<T>(p).call, exact, options);
     return {};
 }
 

@@ -31,6 +31,7 @@ inline float rounded_dot(float const* q, float const* k, std::int32_t channels) 
 
 /// Whether attend_rounded's last step, to T, is taken.
 enum class last_rounding : std::int32_t { taken, left_out };
+
 /// Products of a row with its keys, both turned as the kernel turns them and rounded to T: keys before the window to
 /// their ranks, keys of the window to their positions.
 template <class T>
@@ -51,12 +52,10 @@ void rounded_products(visible_row<T> const& row, attend_params<T> const& p, std:
     }
 }
 
-/// As attend(), but rounded, and into `result` alone: params.output and params.lse stay as they are. Values of
-/// result.output are T's, those of result.lse floats; rows that are not written hold NaN.
+/// Computes valid params `p`: see attend_rounded().
 template <class T>
-status attend_rounded(attend_params<T> const& p, attend_result& result, run_options const& options = {},
-                      last_rounding last = last_rounding::taken) {
-    if (auto s = check(p); !s) return s;
+void attend_rounded_checked(attend_params<T> const& p, attend_result& result, run_options const& options,
+                            last_rounding last = last_rounding::taken) {
     auto const& extent = p.queries.extent;
     auto const channels = static_cast<std::size_t>(extent[3]);
     auto const lists = static_cast<std::size_t>(extent[0] * extent[1] * extent[2]);
@@ -66,9 +65,10 @@ status attend_rounded(attend_params<T> const& p, attend_result& result, run_opti
     constexpr float log2_e = 1.44269504f, infinity = std::numeric_limits<float>::infinity();
     bool const capped = p.soft_cap > 0;
     // Without a cap the scale is folded into the exponent's factor; with one it is applied before tanh.
-    float const factor = capped ? log2_e : p.scale * log2_e;
     float const unit = p.lse.base == lse_base::two ? 1.0f : 1.0f / log2_e;
     for_each_row(p, 32, options, [&](visible_row<T> const& row) {
+        float const scale = p.scale * p.scales.of_keys(row.cache->head());
+        float const factor = capped ? log2_e : scale * log2_e;
         std::vector<float> weights(row.count()), sum(channels, 0.0f);
         float most = -infinity, total = 0;
         bool unordered = false;
@@ -79,7 +79,7 @@ status attend_rounded(attend_params<T> const& p, attend_result& result, run_opti
                 weights[n] = rounded_dot(row.query, row.key(n), static_cast<std::int32_t>(channels));
         for (std::size_t n = 0; n < row.count(); ++n) {
             float s = weights[n];
-            if (capped) s = p.soft_cap * std::tanh(s * p.scale / p.soft_cap);
+            if (capped) s = p.soft_cap * std::tanh(s * scale / p.soft_cap);
             weights[n] = s;
             if (s > most) most = s;
             unordered = unordered || s != s;
@@ -97,11 +97,35 @@ status attend_rounded(attend_params<T> const& p, attend_result& result, run_opti
             float const* const value = row.value(n);
             for (std::size_t c = 0; c < channels; ++c) sum[c] += stored * value[c];
         }
-        result.lse[at] = (most * factor + std::log2(total)) * unit;
+        float lse = most * factor + std::log2(total), inverse = 1.0f / total;
+        if (p.sink_logits != nullptr) {
+            float const before = lse, sink = p.sink_logits[row.head] * log2_e, highest = std::fmax(lse, sink);
+            lse = highest + std::log2(std::exp2(before - highest) + std::exp2(sink - highest));
+            inverse *= std::exp2(before - lse);
+        }
+        inverse *= p.scales.of_values(row.cache->head());
+        result.lse[at] = lse * unit;
         for (std::size_t c = 0; c < channels; ++c)
             result.output[at * channels + c] =
-                last == last_rounding::taken ? to_float(from_float<T>(sum[c] / total)) : sum[c] / total;
+                last == last_rounding::taken ? to_float(from_float<T>(sum[c] * inverse)) : sum[c] * inverse;
     });
+}
+
+/// As attend(), but rounded, and into `result` alone: params.output and params.lse stay as they are. Values of
+/// result.output are T's, those of result.lse floats; rows that are not written hold NaN.
+template <class T>
+status attend_rounded(attend_params<T> const& p, attend_result& result, run_options const& options = {},
+                      last_rounding last = last_rounding::taken) {
+    if (auto s = check(p); !s) return s;
+    attend_rounded_checked(p, result, options, last);
+    return {};
+}
+
+/// The same for an fp8 cache.
+template <class T>
+status attend_rounded(attend_params<T, fp8_e4m3> const& p, attend_result& result, run_options const& options = {}) {
+    if (auto s = check(p); !s) return s;
+    attend_rounded_checked(widened_cache<T>(p).call, result, options);
     return {};
 }
 

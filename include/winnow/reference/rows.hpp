@@ -54,6 +54,8 @@ public:
         return slot;
     }
 
+    /// The KV head.
+    std::int32_t head() const { return kv_head_; }
     /// Channels of the key in a slot.
     float const* key(std::int32_t slot) const { return data_.data() + static_cast<std::size_t>(slot) * width_; }
     /// Channels of the value in a slot.

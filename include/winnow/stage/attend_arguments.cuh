@@ -41,6 +41,9 @@ struct attend_arguments {
     float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
     anchor_results correction;   ///< of finished rows
     rotary_arguments rotation;   ///< of kernels that turn rows and keys
+    std::int32_t* arrived;  ///< [batch, tile and one more]: pieces of a tile, tiles of a request that are finished;
+                            ///< null where the kernel does not merge its splits
+    decode_step step;       ///< of sparse_decode
 
     /// True if rows leave as partial results: key splits, and anchors.
     WINNOW_HOST_DEVICE constexpr bool partial() const { return partial_output != nullptr; }

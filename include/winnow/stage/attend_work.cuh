@@ -195,6 +195,11 @@ WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], std::int32_t const* 
     }
 }
 
+/// Splits of a tile that have keys, at least one: only those run where the kernel merges by itself.
+WINNOW_HOST_DEVICE constexpr std::int32_t pieces_of(attend_schedule const& schedule, key_walk const& walk) {
+    return larger(ceil_div(walk.sequence.size(), schedule.split_keys / granule_keys), 1);
+}
+
 /// Writes one row's finished channels: to the output, or as a partial result.
 template <class T>
 struct attend_row_writer {
@@ -202,7 +207,7 @@ struct attend_row_writer {
     attend_work const& w;
 
     /// True if rows take something from their anchors.
-    WINNOW_DEVICE bool corrects() const { return !a.partial() && a.correction.output != nullptr; }
+    WINNOW_DEVICE bool corrects() const { return !partial() && a.correction.output != nullptr; }
     /// Correction of the selected row: see correction_of.
     WINNOW_DEVICE row_correction correction(float inverse, float& lse) const {
         return correction_of(a, w.request, w.batch, w.rows.first + token, w.first_head + head, inverse, lse);
@@ -217,7 +222,7 @@ struct attend_row_writer {
         return ((w.result_row + token) * a.shape.heads + w.first_head + head) * a.schedule.splits + w.split;
     }
     WINNOW_DEVICE void channels(int channel, float x, float y) const {
-        if (a.partial()) {
+        if (partial()) {
             *reinterpret_cast<float2*>(a.partial_output + partial_index() * a.shape.head_dim + channel) =
                 make_float2(x, y);
         } else {
@@ -234,17 +239,27 @@ struct attend_row_writer {
             o.data + o.offset(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head);
         *reinterpret_cast<uint4*>(at + channel) = packed;
     }
+    /// Counts the head's sink logit in `lse` (base 2), and gives the factor for channels that were divided without it.
+    WINNOW_DEVICE float add_sink(float& lse) const {
+        if (a.params.sink_logits == nullptr || partial() || lse == minus_infinity) return 1.0f;
+        float const before = lse, sink = a.params.sink_logits[w.first_head + head] * log2_e, most = fmaxf(lse, sink);
+        lse = most + ptx::log2_fast(ptx::exp2_fast(before - most) + ptx::exp2_fast(sink - most));
+        return ptx::exp2_fast(before - lse);
+    }
     /// `lse` in base 2.
     WINNOW_DEVICE void log_sum_exp(float lse) const {
-        if (a.partial()) {
+        if (partial()) {
             a.partial_lse[partial_index()] = lse;
         } else if (!a.params.lse.empty()) {
             a.params.lse.values(w.request.outer, w.request.first_row + w.rows.first + token, w.first_head + head) =
                 a.params.lse.base == lse_base::natural ? lse * ln_2 : lse;
         }
     }
+    /// True where a merge finishes the rows.
+    [[nodiscard]] WINNOW_DEVICE bool partial() const { return a.partial() && !whole; }
     std::int32_t token = 0;
     std::int32_t head = 0;
+    bool whole = false;  ///< this split has all of the tile's keys
 };
 
 }  // namespace winnow

@@ -324,6 +324,8 @@ struct hopper_rows {
             float const total = row_sum(sum[h]);
             inverse[h] = total == 0.0f ? 0.0f : 1.0f / total;
             r.lse[h] = total == 0.0f ? minus_infinity : state.maximum[h] * c + ptx::log2_fast(total);
+            if (a.params.sink_logits != nullptr && writer.select(me.first_row + me.lane / 4 + 8 * h))
+                inverse[h] *= writer.add_sink(r.lse[h]);
             if (split && writer.select(me.first_row + me.lane / 4 + 8 * h)) {
                 WINNOW_UNROLL
                 for (int part = 0; part < parts; ++part) WINNOW_UNROLL

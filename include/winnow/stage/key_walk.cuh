@@ -120,12 +120,11 @@ WINNOW_DEVICE row_offsets offsets_of(key_walk const& walk, std::int32_t position
             walk.origin.value + where.outer * values.stride[0] + where.token * values.stride[1]};
 }
 
-/// Thread t < Keys locates key t of step `step`; whole warps must call.
+/// Thread t < Keys locates key t of step `step`; whole warps must call, of step numbers that are the same for a warp.
 template <int Keys, class T>
 WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::int32_t step, kv_index const& kv,
                                fast_divider page_size, tensor_view<T const, 4> const& keys,
-                               tensor_view<T const, 4> const& values) {
-    int const t = threadIdx.x;
+                               tensor_view<T const, 4> const& values, int t) {
     if (t >= Keys) return;
     std::int32_t const index = step * (Keys / granule_keys);
     std::int32_t const before_window = walk.sequence.sinks + walk.sequence.listed;
@@ -148,18 +147,27 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     if (t % 32 == 0 && masked) out.masked[t / 32] = true;
 }
 
-/// Starts the copies of one step's rows into a swizzled tile. All threads call. `token_stride` in elements.
+/// Starts the copies of one step's rows into a tile, swizzled where elements have 16 bits. All threads call. `token_stride` in elements.
 template <int Keys, int HeadDim, int Threads, class T>
 WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t token_stride, key_step<Keys> const& step,
                               std::int64_t row_offsets::*which) {
-    constexpr int chunks = HeadDim / 8, rows_per_pass = Threads / chunks;
+    constexpr int elements =
+        16 / static_cast<int>(sizeof(T));  // of a 16-byte chunk; bytes are not swizzled, since they
+                                           // are read a chunk at a time
+    constexpr int chunks = HeadDim / elements, rows_per_pass = Threads / chunks;
+    auto const at = [](int row, int chunk) -> std::uint32_t {
+        if constexpr (sizeof(T) == 1)
+            return row * HeadDim + chunk * elements;
+        else
+            return swizzled<HeadDim>(row, chunk);
+    };
     static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
     if (step.plain) {
-        T const* const from = base + step.row[0].*which + first * token_stride + chunk * 8;
+        T const* const from = base + step.row[0].*which + first * token_stride + chunk * elements;
         WINNOW_UNROLL
         for (int pass = 0; pass < Keys / rows_per_pass; ++pass)
-            ptx::copy_async_16(tile + swizzled<HeadDim>(pass * rows_per_pass + first, chunk),
+            ptx::copy_async_16(tile + at(pass * rows_per_pass + first, chunk),
                                from + pass * rows_per_pass * token_stride);
         return;
     }
@@ -167,7 +175,7 @@ WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t to
     for (int pass = 0; pass < Keys / rows_per_pass; ++pass) {
         int const row = pass * rows_per_pass + first;
         std::int64_t const offset = step.row[row].*which;
-        ptx::copy_async_16(tile + swizzled<HeadDim>(row, chunk), base + (offset == no_row ? 0 : offset) + chunk * 8,
+        ptx::copy_async_16(tile + at(row, chunk), base + (offset == no_row ? 0 : offset) + chunk * elements,
                            offset != no_row);
     }
 }

@@ -22,10 +22,11 @@ struct merge_storage {
 };
 
 /// `lse(i)` is part i's LSE in base 2, `output(i, c)` its channel c, `store(c, value)` takes the merged channel. A part
-/// with lse -inf is not read. Returns the merged LSE (base 2) to every thread.
+/// with lse -inf is not read. `extra`: base-2 LSE of one part more, whose channels are 0, which counts where another does.
+/// Returns the merged LSE (base 2) to every thread.
 template <int MaxChannels, class Lse, class Output, class Store>
 WINNOW_DEVICE float merge_parts(merge_storage<MaxChannels>& shared, int parts, int channels, Lse lse, Output output,
-                                Store store) {
+                                Store store, float extra = minus_infinity) {
     constexpr int per_lane = MaxChannels / 32;
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
@@ -39,6 +40,8 @@ WINNOW_DEVICE float merge_parts(merge_storage<MaxChannels>& shared, int parts, i
     WINNOW_UNROLL
     for (int w = 1; w < merge_warps; ++w) maximum = fmaxf(maximum, shared.maximum[w]);
 
+    if (maximum == minus_infinity) extra = minus_infinity;
+    maximum = fmaxf(maximum, extra);
     float sum[per_lane], weight_sum = 0.0f;
     WINNOW_UNROLL
     for (int k = 0; k < per_lane; ++k) sum[k] = 0.0f;
@@ -60,7 +63,7 @@ WINNOW_DEVICE float merge_parts(merge_storage<MaxChannels>& shared, int parts, i
     if (lane == 0) shared.weight[warp] = weight_sum;
     __syncthreads();
 
-    float total = 0.0f;
+    float total = extra == minus_infinity ? 0.0f : ptx::exp2_fast(extra - base);
     WINNOW_UNROLL
     for (int w = 0; w < merge_warps; ++w) total += shared.weight[w];
     float const inverse = total == 0.0f ? 0.0f : 1.0f / total;

@@ -9,6 +9,7 @@
 #include "winnow/core/stage_cache.hpp"
 #include "winnow/policy/append_policy.hpp"
 #include "winnow/policy/prune_policy.hpp"
+#include "winnow/ptx/grid_dependency.cuh"
 
 namespace winnow {
 
@@ -45,6 +46,16 @@ struct prune_arguments {
     stage_cache cache;         ///< decode only: lists live in slots, and stages that are not due are left alone
     bool cached;
     rotary_arguments rotation;  ///< of kernels that turn rows and keys
+    std::int32_t* counters;     ///< decode only: [batch, counters_each] of attention, which the first kernel clears
+    std::int32_t counters_each;
+
+    /// False for decode steps in which this stage of request `b` has nothing to do. Reads nothing that a kernel of the
+    /// step writes, so it may be asked before waiting for them.
+    [[nodiscard]] WINNOW_DEVICE bool due(std::int32_t b) const {
+        if (!cached) return true;
+        std::int32_t const slot = cache.index()(b);
+        return slot >= 0 && first_stage_due(cache.step[slot], cache.intervals.steps, stage + 1) <= stage;
+    }
 
     /// Scores of list `index` of the slab by unit `unit` of request `b`. A decode step has one list that is not empty.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int64_t score_row(std::int32_t b, std::int32_t unit,
@@ -148,6 +159,15 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
         place.candidates = smaller(a.max_candidates, ((count - 1) << a.pieces_log2) + last);
     }
     return place;
+}
+
+/// True for blocks of stages that are not due, which need not wait for earlier kernels. One block of each kernel waits all
+/// the same: a kernel that waits for this one waits for those before it as well.
+template <class T>
+WINNOW_DEVICE bool leaves_early(prune_arguments<T> const& a, std::int32_t b) {
+    if (a.due(b)) return false;
+    if (blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0) ptx::wait_for_earlier_grids();
+    return true;
 }
 
 }  // namespace winnow

@@ -3,21 +3,21 @@
 
 namespace winnow {
 
-template __global__ void
-attend_sm80<fp16, 64, attend_rows::decode, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 64, attend_rows::medium, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 64, attend_rows::large, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 128, attend_rows::decode, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 128, attend_rows::medium, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 128, attend_rows::large, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 256, attend_rows::decode, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm80<fp16, 256, attend_rows::medium, key_rotation::streaming>(attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 64, attend_rows::decode, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 64, attend_rows::medium, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 64, attend_rows::large, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 128, attend_rows::decode, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 128, attend_rows::medium, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 128, attend_rows::large, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 256, attend_rows::decode, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
+template __global__ void attend_sm80<fp16, 256, attend_rows::medium, fp16, key_rotation::streaming>(
+    attend_arguments<fp16> const __grid_constant__);
 
 }  // namespace winnow

@@ -1,0 +1,217 @@
+// An fp8 cache: decode in every layout against the oracle, which reads the same quantised elements; append.
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/gpu_attend.hpp"
+#include "winnow/reference/append.hpp"
+
+using namespace winnow;
+using testing::attend_input;
+using testing::device_copy;
+using testing::device_memory;
+using testing::input_shape;
+
+namespace {
+
+// Keys and values of an input, quantised element by element, on the host and on the device. Rows that nothing may read
+// hold NaN as they do in the input.
+template <class T>
+struct quantised {
+    attend_input<T>& in;
+    std::vector<fp8_e4m3> keys, values;
+    std::vector<float> key_scale, value_scale;
+    device_copy<T> memory;
+    device_memory key_memory, value_memory, key_scale_memory, value_scale_memory;
+
+    quantised(attend_input<T>& input, std::int32_t scales)
+        : in(input), keys(cast(input.params().keys)), values(cast(input.params().values)),
+          key_scale(drawn(scales, 0.6f)), value_scale(drawn(scales, 1.7f)), memory(input), key_memory(keys.size()),
+          value_memory(values.size()), key_scale_memory(key_scale.size() * 4),
+          value_scale_memory(value_scale.size() * 4) {
+        key_memory.upload(keys.data(), keys.size());
+        value_memory.upload(values.data(), values.size());
+        key_scale_memory.upload(key_scale.data(), key_scale.size() * 4);
+        value_scale_memory.upload(value_scale.data(), value_scale.size() * 4);
+    }
+    static std::vector<float> drawn(std::int32_t count, float first) {
+        std::vector<float> r;
+        for (std::int32_t i = 0; i < count; ++i) r.push_back(first + 0.3f * static_cast<float>(i));
+        return r;
+    }
+    // The same places in memory: strides are those of the wider tensor, in elements.
+    static std::vector<fp8_e4m3> cast(tensor_view<T const, 4> const& from) {
+        std::vector<fp8_e4m3> to(static_cast<std::size_t>(from.size()));
+        for (std::size_t i = 0; i < to.size(); ++i) to[i] = from_float<fp8_e4m3>(to_float(from.data[i]));
+        return to;
+    }
+    attend_params<T, fp8_e4m3> params(attend_params<T> const& a, fp8_e4m3 const* k, fp8_e4m3 const* v, float const* ks,
+                                      float const* vs) const {
+        auto const view = [](tensor_view<T const, 4> const& from, fp8_e4m3 const* data) {
+            tensor_view<fp8_e4m3 const, 4> to;
+            to.data = data;
+            for (int i = 0; i < 4; ++i) to.extent[i] = from.extent[i], to.stride[i] = from.stride[i];
+            return to;
+        };
+        attend_params<T, fp8_e4m3> p;
+        p.queries = a.queries, p.keys = view(a.keys, k), p.values = view(a.values, v), p.kv = a.kv, p.rows = a.rows;
+        p.selection = a.selection, p.window = a.window, p.output = a.output, p.lse = a.lse, p.scale = a.scale;
+        p.soft_cap = a.soft_cap, p.mask = a.mask, p.sink_logits = a.sink_logits;
+        if (!key_scale.empty()) p.scales = {ks, vs, static_cast<std::int32_t>(key_scale.size())};
+        return p;
+    }
+    template <class Set>
+    void check(Set const& set) {
+        auto host = in.params(), device = memory.params();
+        set(host), set(device);
+        auto const p = params(host, keys.data(), values.data(), key_scale.data(), value_scale.data());
+        testing::attend_expectation e;
+        REQUIRE(reference::attend(p, &e.exact, testing::all_threads()).ok());
+        REQUIRE(reference::attend_rounded(p, e.rounded, testing::all_threads()).ok());
+        testing::run_on_device(params(device, key_memory.template as<fp8_e4m3>(), value_memory.template as<fp8_e4m3>(),
+                                      key_scale_memory.template as<float>(), value_scale_memory.template as<float>()));
+        auto bytes = memory.download();
+        CHECK(memory.stray_write(bytes) == -1);
+        testing::check_close<T>(in.output(bytes.data()), in.lse(bytes.data()), e);
+        memory.refresh();
+    }
+};
+
+template <class T>
+void check_layouts(std::int32_t head_dim, std::vector<std::int32_t> const& keys, std::int32_t queries) {
+    for (auto const layout : {kv_layout::contiguous, kv_layout::ragged, kv_layout::block_table, kv_layout::page_list})
+        for (std::int32_t const scales : {0, 1, 2}) {
+            INFO("head_dim " << head_dim << ", layout " << static_cast<int>(layout) << ", scales " << scales << ", "
+                             << queries << " queries");
+            attend_input<T> in({.queries = std::vector<std::int32_t>(keys.size(), queries),
+                                .keys = keys,
+                                .heads = 6,
+                                .kv_heads = 2,
+                                .head_dim = head_dim,
+                                .layout = layout,
+                                .page_size = scales == 1 ? 1 : 16,
+                                .head_major = scales == 2,
+                                .sink_logits = scales == 1});
+            in.add_selection(8, 16, sharing::per_kv_group, 40, 0.3);
+            quantised<T> q(in, scales);
+            q.check([&](attend_params<T>& p) { p.selection = {}; });
+            q.check([&](attend_params<T>& p) { p.window = {16, 40}, p.soft_cap = scales == 2 ? 5.0f : 0.0f; });
+        }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("attend fp8: layouts, scales, lists, several queries", "[gpu]", bf16, fp16) {
+    for (std::int32_t const head_dim : {64, 128, 256}) check_layouts<TestType>(head_dim, {700, 0, 1, 333}, 1);
+    check_layouts<TestType>(128, {700, 3, 129}, 5);
+}
+
+TEST_CASE("attend fp8: small", "[gpu][small]") {
+    for (std::int32_t const head_dim : {64, 128, 256}) check_layouts<bf16>(head_dim, {300, 0, 65}, 1);
+}
+
+TEST_CASE("attend fp8: every element reaches the result exactly", "[gpu]") {
+    // One key of weight 1 has all 256 values; NaN comes out where NaN stands.
+    attend_input<bf16> in({.queries = {1}, .keys = {1}, .heads = 2, .kv_heads = 2, .head_dim = 128});
+    quantised<bf16> q(in, 0);
+    for (std::size_t i = 0; i < 256; ++i) q.values[i].bits = static_cast<std::uint8_t>(i);
+    q.value_memory.upload(q.values.data(), q.values.size());
+    auto const p =
+        q.params(q.memory.params(), q.key_memory.as<fp8_e4m3>(), q.value_memory.as<fp8_e4m3>(), nullptr, nullptr);
+    testing::run_on_device(p);
+    auto bytes = q.memory.download();
+    auto const found = in.output(bytes.data());
+    int wrong = 0;
+    for (std::size_t i = 0; i < 256; ++i) {
+        float const expected = to_float(q.values[i]);
+        bool const same = std::isnan(expected) ? std::isnan(found[i]) : found[i] == static_cast<double>(expected);
+        wrong += !same;
+    }
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("attend fp8: what it does not serve is refused", "[gpu][small]") {
+    attend_input<bf16> in({.queries = {30}, .keys = {64}, .heads = 2, .kv_heads = 2, .head_dim = 64});
+    quantised<bf16> q(in, 2);
+    auto p = q.params(in.params(), q.keys.data(), q.values.data(), q.key_scale.data(), q.value_scale.data());
+    auto const refused = plan(p, testing::current_device());
+    CHECK(refused.why.code == errc::unsupported);
+    CHECK(std::string(refused.why.field) == "queries.extent[1]");
+    p.scales.heads = 3;
+    CHECK(std::string(check(p).field) == "scales.heads");
+    p.scales.heads = 2;
+    p.keys.data += 8;
+    CHECK(check(p).code == errc::misaligned);
+    auto wide = in.params();
+    wide.scales.key = q.key_scale.data();
+    CHECK(std::string(check(wide).field) == "scales");
+}
+
+TEMPLATE_TEST_CASE("append fp8: rows are divided by their scales and rounded as the oracle rounds", "[gpu][small]",
+                   bf16, fp16) {
+    using T = TestType;
+    constexpr std::int64_t rows = 37, heads = 3, channels = 128, pages = 6, page_size = 8;
+    for (std::int32_t const scales : {0, 1, 3})
+        for (bool const rotates : {false, true}) {
+            INFO("scales " << scales << ", rotated " << rotates);
+            testing::random_source random(5);
+            std::vector<T> keys, values;
+            for (std::int64_t i = 0; i < rows * heads * channels; ++i) {
+                keys.push_back(from_float<T>(static_cast<float>(random.normal() * (i % 7 == 0 ? 300 : 1))));
+                values.push_back(from_float<T>(static_cast<float>(random.normal() * (i % 5 == 0 ? 0.01 : 2))));
+            }
+            keys[5] = from_float<T>(std::numeric_limits<float>::quiet_NaN());
+            values[9] = from_float<T>(std::numeric_limits<float>::infinity());
+            std::vector<std::int64_t> slot;
+            std::vector<std::int32_t> position;
+            for (std::int64_t i = 0; i < rows; ++i) slot.push_back(i == 4 ? -1 : rows - 1 - i + 9);
+            for (std::int64_t i = 0; i < rows; ++i) position.push_back(static_cast<std::int32_t>(1000 + 3 * i));
+            std::vector<float> const scale = quantised<T>::drawn(scales, 0.7f);
+            std::vector<fp8_e4m3> key_cache(static_cast<std::size_t>(pages * page_size * heads * channels),
+                                            fp8_e4m3{0xff}),
+                value_cache = key_cache;
+            auto const set = [&](T const* k, T const* v, fp8_e4m3* kc, fp8_e4m3* vc, std::int64_t const* s,
+                                 std::int32_t const* at, float const* x) {
+                append_params<T, fp8_e4m3> p;
+                p.keys = packed_view(k, {rows, heads, channels}), p.values = packed_view(v, {rows, heads, channels});
+                p.key_cache = packed_view(kc, {pages, page_size, heads, channels});
+                p.value_cache = packed_view(vc, {pages, page_size, heads, channels});
+                p.slot = s;
+                if (scales > 0) p.scales = {x, x, scales};
+                if (rotates) p.rotation.theta = 10000, p.rotation.rotary_dim = 64, p.position = at;
+                return p;
+            };
+            device_memory k(keys.size() * 2), v(values.size() * 2), kc(key_cache.size(), 256),
+                vc(value_cache.size(), 256), s(slot.size() * 8), at(position.size() * 4), x(scale.size() * 4);
+            k.upload(keys.data(), keys.size() * 2), v.upload(values.data(), values.size() * 2);
+            s.upload(slot.data(), slot.size() * 8), at.upload(position.data(), position.size() * 4);
+            x.upload(scale.data(), scale.size() * 4);
+            testing::run_on_device(set(k.as<T>(), v.as<T>(), kc.as<fp8_e4m3>(), vc.as<fp8_e4m3>(), s.as<std::int64_t>(),
+                                       at.as<std::int32_t>(), x.as<float>()));
+            REQUIRE(reference::append(set(keys.data(), values.data(), key_cache.data(), value_cache.data(), slot.data(),
+                                          position.data(), scale.data()))
+                        .ok());
+            CHECK(kc.guard_intact());
+            CHECK(vc.guard_intact());
+            // Rotated keys may stand on the other side of a tie, one step of fp8 away; nothing else may differ.
+            auto const found_keys = kc.template download<fp8_e4m3>(), found_values = vc.template download<fp8_e4m3>();
+            int differing = 0, far = 0, values_differing = 0;
+            for (std::size_t i = 0; i < key_cache.size(); ++i) {
+                float const a = to_float(found_keys[i]), b = to_float(key_cache[i]);
+                if (std::isnan(b) || std::isnan(a)) {
+                    far += std::isnan(a) != std::isnan(b);
+                } else {
+                    differing += a != b;
+                    far += std::fabs(a - b) > std::fmax(std::fabs(b) / 7, 0.002f);
+                }
+                float const c = to_float(found_values[i]), d = to_float(value_cache[i]);
+                values_differing += !(c == d || (std::isnan(c) && std::isnan(d)));
+            }
+            CHECK(far == 0);
+            CHECK(values_differing == 0);
+            CHECK(differing <= (rotates ? static_cast<int>(key_cache.size()) / 100 : 0));
+        }
+}
