@@ -88,6 +88,20 @@ TEST_CASE("delta: small samples", "[gpu][small]") {
     for (std::int32_t const head_dim : {64, 128, 256}) check_samples<bf16>(head_dim, 8, true);
 }
 
+TEST_CASE("delta: short chunks, whose splits are merged by a kernel of its own and corrected there", "[gpu][small]") {
+    for (auto const form : every_form) {
+        attend_input<bf16> in({.queries = {12, 9}, .keys = {700, 412}, .heads = 2, .kv_heads = 2});
+        auto const set = [](attend_params<bf16>& p) { p.window = {.sinks = 8, .recent = 300}; };
+        delta_options const options{.gamma = 4, .dense_tail = 0, .form = form, .last_chunk = false};
+        auto base = in.params();
+        set(base);
+        attend_plan const sparse = delta_plan_of(delta_of(base, options), testing::current_device()).sparse;
+        REQUIRE(sparse.schedule.rows == attend_rows::decode);
+        REQUIRE(sparse.schedule.splits > 1);
+        check_delta(in, set, options);
+    }
+}
+
 TEST_CASE("delta: the worked example, every form", "[gpu][small]") {
     auto in =
         testing::weighted_input<bf16>({2, 0, 1, 0, 0, 1, 0, 2, 0, 0, 1, 0}, {0, 12, -6, 3, 9, -3, 6, -9, 3, 0, 6, -12});
