@@ -74,7 +74,7 @@ template <class T, int HeadDim, attend_rows Rows, class KV, key_rotation Rotatio
 struct attend_block_storage : attend_storage<T, HeadDim, Rows, KV> {};
 template <class T, int HeadDim, attend_rows Rows>
 struct attend_block_storage<T, HeadDim, Rows, T, key_rotation::streaming> : attend_storage<T, HeadDim, Rows> {
-    rotation_storage<HeadDim, Rows> rotation;
+    alignas(1024) rotation_storage<HeadDim, Rows> rotation;  // host and device agree on its place only at a boundary
 };
 
 /// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
