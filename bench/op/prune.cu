@@ -64,7 +64,8 @@ prepared decode(problem_shape const& s, prune_method const& method, std::int32_t
     c->check();
     c->fill_lists();
     return {[c](cudaStream_t stream) {
-                return launch_stages(prune_part(c->params), c->made.prune, c->memory(), stream, &c->params.cache);
+                decode_stages const stages{c->params.cache};
+                return launch_stages(prune_part(c->params), c->made.prune, c->memory(), stream, &stages);
             },
             {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)}};
 }
