@@ -75,9 +75,7 @@ struct task_drawer {
             ticket = next_ticket();
             if (task.work.rows.count <= 0) continue;
             begin_walk(task.walk, a.attend, task.work);
-            constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
-            task.steps = steps_of(a.attend.schedule, task.walk, task.work.split, tile.keys);
-            // A step at least for each warpgroup, if of hidden keys: see hopper_rows::start.
+            task.steps = steps_of(a.attend.schedule, task.walk, task.work.split, hopper_tile_of({HeadDim, Rows}).keys);
             task.last = false;
             return;
         }

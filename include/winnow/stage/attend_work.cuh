@@ -62,7 +62,7 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     return w;
 }
 
-/// Row of the request that stands at `token` in a tile: the next but one, or the next anchor.
+/// Row of the request that stands at `token` in a tile: rows follow one another, or are anchor_gap positions apart.
 WINNOW_HOST_DEVICE constexpr std::int32_t row_of(attend_schedule const& s, attend_work const& w, std::int32_t token) {
     return larger((w.rows.first + token) * s.anchor_gap - w.phase, 0);
 }
