@@ -118,7 +118,7 @@ TEST_CASE("attend rotated: chunks of a prompt give the bits of one call", "[gpu]
     auto const whole = testing::run_attend(in, set);
     auto const expected = testing::expect_attend(in, set);
     // Rows [first, first + count) alone: the same keys, lists of the blocks they touch.
-    for (auto const [first, count] : {std::pair{0, 64}, std::pair{64, 86}, std::pair{96, 13}}) {
+    for (auto const& [first, count] : {std::pair{0, 64}, std::pair{64, 86}, std::pair{96, 13}}) {
         auto const part = testing::run_attend(in, [&](params& p) {
             set(p);
             p.mask = causal{first};
