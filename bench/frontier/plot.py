@@ -3,10 +3,11 @@
 
     bench_frontier_quality > quality.json
     bench_frontier_time --benchmark_out=time.json --benchmark_out_format=json
-    plot.py quality.json [--time time.json] [--json joined.json] [--svg docs/pictures/frontier.svg]
+    plot.py quality.json --time time.json --json bench/frontier/frontier.json --svg docs/pictures/frontier.svg
 
-Without times the picture's x axis is the budget of selected keys. Times are those of the preset with the same share of
-its budget (see choices.hpp): quality comes from short contexts, which the reference can compute.
+The joined file can take quality.json's place: its times stay where --time gives no others. Without any times the picture's
+x axis is the budget of selected keys; with them, scorers without a time are left out. Times are those of the preset with
+the same share of its budget (see choices.hpp): quality comes from short contexts, which the reference can compute.
 """
 import argparse
 import json
@@ -40,7 +41,7 @@ def join(quality, times):
         for what in ("prune", "prune_and_attend"):
             found = times.get((row["scorer"], 4 * row["budget"], what))
             if found is not None:
-                row[what + "_ms"] = found
+                row[what + "_ms"] = round(found, 3)
     return quality
 
 
@@ -90,18 +91,20 @@ def panel(rows, x_name, y_name, title, x_label, y_label, left, width):
 
 
 def draw(rows):
-    timed = any("prune_ms" in row for row in rows)
-    x_name, x_label = ("prune_ms", "pruning, ms, 32k of 128k") if timed else ("budget", "selected keys")
+    timed = any("prune_and_attend_ms" in row for row in rows)
+    x_name, x_label = (("prune_and_attend_ms", "pruning and attention, ms, last 32k rows of 128k") if timed
+                       else ("budget", "selected keys"))
+    drawn = [scorer for scorer in COLOURS if any(row["scorer"] == scorer and x_name in row for row in rows)]
     width = (WIDTH - 2 * (LEFT + RIGHT)) / 2
     body = panel([r for r in rows if r["input"] == "recording"], x_name, "mass_kept", "Recorded layer", x_label,
                  "attention mass kept, %", LEFT, width)
     body += panel([r for r in rows if r["input"] == "needles"], x_name, "needles_found", "Planted needles", x_label,
                   "found, %", 2 * LEFT + RIGHT + width, width)
-    for i, (scorer, colour) in enumerate(COLOURS.items()):
+    for i, scorer in enumerate(drawn):
         x, y = LEFT + 10 + i % 3 * 190, HEIGHT + 14 + i // 3 * 18
-        body.append(f'<rect x="{x}" y="{y - 9}" width="12" height="10" fill="{colour}"/>'
+        body.append(f'<rect x="{x}" y="{y - 9}" width="12" height="10" fill="{COLOURS[scorer]}"/>'
                     f'<text x="{x + 18}" y="{y}">{scorer}</text>')
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + 44}" font-family="sans-serif" '
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + 8 + 18 * math.ceil(len(drawn) / 3)}" font-family="sans-serif" '
             'font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n")
 
 
@@ -116,7 +119,7 @@ def main():
         rows = join(json.load(file), times_of(options.time) if options.time else {})
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+            file.write("[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n")
     if options.svg:
         with open(options.svg, "w", encoding="utf-8") as file:
             file.write(draw(rows))
