@@ -91,6 +91,23 @@ def chunk_table(rows):
                   for r in rows])
 
 
+def delta_table(rows):
+    peers = present(rows, (("delta_attention", "released code"), ("cudnn", "cuDNN dense")))
+
+    def more(row):
+        both = row["contenders"]
+        if not {"winnow_sparse_delta", "winnow_sparse_per_batch"} <= set(both):
+            return "-"
+        return f"{100 * (both['winnow_sparse_delta']['ms'] / both['winnow_sparse_per_batch']['ms'] - 1):.0f} %"
+
+    names = (("winnow_window", "window and sinks"), ("winnow_delta", "corrected"), *peers,
+             ("winnow_sparse_per_batch", "hip_3k"), ("winnow_sparse_delta", "corrected"))
+    return table(["prefill, anchors every 64 rows, ms"] + [heading for _, heading in names] +
+                 [f"speed / {heading}" for _, heading in peers] + ["correction of hip_3k"],
+                 [[f"{shape(r)}, window {r['window']}, sinks {r['sinks']}"] + [cell(r, name) for name, _ in names] +
+                  [ratio(r, name, "winnow_delta") for name, _ in peers] + [more(r)] for r in rows])
+
+
 def decode_shape(row):
     return f"{shape(row)}, batch {row['batch']}"
 
@@ -174,6 +191,7 @@ def performance_block(results):
                     ("The same for the last rows of a long context:\n\n", chunk_table, of_case(result, "chunk")),
                     ("Attention over random lists, one for all heads of 128 rows, ms:\n\n", listed_table,
                      of_case(result, "listed")),
+                    ("Delta correction:\n\n", delta_table, of_case(result, "delta")),
                     ("", dense_decode_table, decode),
                     ("Decode steps with stages of the preset reused:\n\n", sparse_decode_table, decode),
                     ("Relative error of the outputs that were timed, last 128 rows of four heads against fp64:\n\n",
@@ -215,17 +233,21 @@ def self_test():
     listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {},
                      "keys_read": 1984.5,
                      "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
+    delta = base | {"case": "delta", "gamma": 64, "window": 2048, "sinks": 1024, "relative_error": {}, "refused": {},
+                    "contenders": {"winnow_window": times, "winnow_delta": times | {"ms": 4.0},
+                                   "cudnn": times | {"ms": 13.0}, "winnow_sparse_per_batch": times,
+                                   "winnow_sparse_delta": times | {"ms": 2.4}}}
     decode = base | {"batch": 8, "relative_error": {}, "refused": {}, "keys_read": 3328, "contenders": {
         "winnow_dense": {"ms": 0.1, "spread_percent": 1.0, "tb_per_s": 2.5}, "winnow/stages_cached:0": {"ms": 0.05},
         "hip_attn/mean:32_16_8": {"ms": 0.07, "computed": True}}}
     result = {"device": "Device X", "torch": "2.11", "cuda": "13.0", "date": "2026-01-01",
               "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0,
-              "prefill": [dense, sparse, chunk, listed], "decode": [decode],
+              "prefill": [dense, sparse, chunk, listed, delta], "decode": [decode],
               "benchmarks": [{"name": "quick/merge/x", "ms": 0.01, "cv_percent": 0.4, "tb_per_s": 2.0},
                              {"name": "quick/merge/y", "error": "wrong output"}]}
     page, readme = performance_block([result]), readme_block([result])
-    wanted = ["0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0", "100.0 ±0.5 % (2.50)",
-              "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output",
+    wanted = ["3.25 x", "| 20 % |", "0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0",
+              "100.0 ±0.5 % (2.50)", "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output",
               "`merge/x`", "0.4 %"]
     wrong = [f"the page lacks {text!r}" for text in wanted if text not in page]
     wrong += [f"README lacks {text!r}" for text in ("0.50 x", "Device X", "hip-attn") if text not in readme]

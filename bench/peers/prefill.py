@@ -97,6 +97,34 @@ def chunk(winnow, contenders, arguments, queries, tokens, heads=32, kv_heads=8, 
                   lambda name: {"tflops": 4 * heads * head_dim * pairs} if name == "winnow_dense" else {})
 
 
+def delta(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_dim=128, gamma=64, window=2048,
+          sinks=1024):
+    """Corrected sparse attention, beside what it corrects and dense attention. The last rows are dense in all that are
+    corrected, which is what can be checked."""
+    q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
+    dense, refused = measure.collect(contenders, "dense_prefill", q, k, v)
+    calls = {name: call for name, call in dense.items() if name == "cudnn"}
+    more, wrong = measure.collect(contenders, "delta_prefill", q, k, v, gamma, window, sinks)
+    calls |= more | {"winnow_delta": winnow.delta(q, k, v, gamma, window, sinks),
+                     "winnow_sparse_delta": winnow.sparse_prefill(q, k, v, 1, gamma)}
+    refused |= wrong
+    errors, wrong = measure.check_all(calls, q, k, v, ROWS)
+    refused |= wrong
+    position = torch.arange(tokens - ROWS, tokens, device=q.device)[:, None]
+    key = torch.arange(tokens, device=q.device)
+    uncorrected = {"winnow_window": winnow.window(q, k, v, window, sinks)}
+    errors |= measure.check_all(uncorrected, q, k, v, ROWS, (key < sinks) | (key > position - window))[0]
+    right, wrong = check_preset(winnow, [], heads, kv_heads, head_dim)
+    refused |= wrong
+    calls |= uncorrected
+    if "winnow_sparse_per_batch" in right:
+        calls["winnow_sparse_per_batch"] = winnow.sparse_prefill(q, k, v, 1)
+    row = {"case": "delta", "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim,
+           "gamma": gamma, "window": window, "sinks": sinks}
+    rounds = rounds_of(arguments, tokens) if tokens < 1 << 20 else 1
+    return finish(row, calls, rounds, 1, errors, refused, lambda name: {})
+
+
 def rows(winnow, contenders, arguments):
     """All rows, made one at a time."""
     for head_dim in arguments.head_dims:
@@ -110,3 +138,5 @@ def rows(winnow, contenders, arguments):
             yield listed(winnow, contenders, arguments, tokens, budget)
     for tokens in arguments.chunk_tokens:
         yield chunk(winnow, contenders, arguments, 32768, tokens)
+    for tokens in arguments.delta_tokens:
+        yield delta(winnow, contenders, arguments, tokens)

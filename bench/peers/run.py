@@ -5,8 +5,8 @@
     python3 bench/peers/run.py --only decode --decode-tokens 131072
     python3 bench/peers/run.py --list       which peers can run here, and why the others cannot; needs no GPU
 
-Needs a CUDA GPU, nvcc, PyTorch, and for the operators' own benchmarks CMake and Google Benchmark. FlashInfer and
-hip-attn are compared where they are installed. bench/results/README.md documents what is written.
+Needs a CUDA GPU, nvcc, PyTorch, and for the operators' own benchmarks CMake and Google Benchmark. FlashInfer, hip-attn
+and the code of Delta Attention are compared where they are installed. bench/results/README.md documents what is written.
 """
 import argparse
 import datetime
@@ -80,6 +80,7 @@ def parse(argv=None):
     parser.add_argument("--sparse-tokens", type=int, nargs="*", default=[32768, 131072])
     parser.add_argument("--listed-tokens", type=int, nargs="*", default=[32768, 131072])
     parser.add_argument("--chunk-tokens", type=int, nargs="*", default=[131072, 1048576])
+    parser.add_argument("--delta-tokens", type=int, nargs="*", default=[32768, 131072])
     parser.add_argument("--decode-tokens", type=int, nargs="*", default=[32768, 131072, 1048576])
     parser.add_argument("--decode-batches", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--head-dims", type=int, nargs="+", default=[64, 128, 256])

@@ -27,11 +27,13 @@ class Winnow:
         self.functions = c_api.Library(str(path))
         self.device = self.functions.query_device(torch.cuda.current_device())
 
-    def _bind(self, params_type, q, k, v, keep=(), **fields):
-        """A function that launches on the current stream and returns the output; it may be captured in a CUDA graph."""
+    def _bind(self, params_type, q, k, v, keep=(), within=lambda p: p, **fields):
+        """A function that launches on the current stream and returns the output; it may be captured in a CUDA graph.
+        `within` makes the params of an operator that builds on others."""
         out = torch.full_like(q, float("nan"))
-        p = params_type(dtype=c_api.BF16, queries=c_api.tensor_of(q), keys=c_api.tensor_of(k), values=c_api.tensor_of(v),
-                        output=c_api.tensor_of(out), scale=q.shape[3] ** -0.5, **fields)
+        p = within(params_type(dtype=c_api.BF16, queries=c_api.tensor_of(q), keys=c_api.tensor_of(k),
+                               values=c_api.tensor_of(v), output=c_api.tensor_of(out), scale=q.shape[3] ** -0.5,
+                               **fields))
         needed = self.functions.workspace_bytes(p, self.device)
         scratch = torch.empty(needed, device=q.device, dtype=torch.uint8)
 
@@ -46,10 +48,22 @@ class Winnow:
         """Dense causal attention; the queries are the last rows of the context, so one query is a decode step."""
         return self._bind(c_api.AttendParams, q, k, v)
 
-    def sparse_prefill(self, q, k, v, list_heads):
-        """Pruning with the hip_3k preset and attention; `list_heads` 1 or the number of KV heads."""
+    def window(self, q, k, v, window, sinks):
+        """Causal attention to `sinks` first and `window` last keys."""
+        return self._bind(c_api.AttendParams, q, k, v, window=c_api.Window(sinks, window))
+
+    def delta(self, q, k, v, gamma, window, sinks):
+        """The same, corrected from dense rows every `gamma`."""
+        options = c_api.DeltaOptions(gamma=gamma)
+        return self._bind(c_api.AttendParams, q, k, v, window=c_api.Window(sinks, window),
+                          within=lambda base: c_api.DeltaParams(dtype=c_api.BF16, base=base, options=options))
+
+    def sparse_prefill(self, q, k, v, list_heads, gamma=0):
+        """Pruning with the hip_3k preset and attention; `list_heads` 1 or the number of KV heads; gamma 0: as it is,
+        without correction."""
         sharing = c_api.PER_BATCH if list_heads == 1 else c_api.PER_KV_GROUP
-        return self._bind(c_api.SparsePrefillParams, q, k, v, method=self.functions.method("hip_3k", sharing=sharing))
+        return self._bind(c_api.SparsePrefillParams, q, k, v, method=self.functions.method("hip_3k", sharing=sharing),
+                          delta=c_api.DeltaOptions(gamma=gamma))
 
     def listed(self, q, k, v, blocks, counts, query_block, block_size):
         """Causal attention over block lists alone: `blocks` [1, query block, entry], `counts` [1, query block], int32.
