@@ -7,6 +7,7 @@
 
 #include "support/bad_input.hpp"
 #include "support/catch.hpp"
+#include "support/quantised_cache.hpp"
 #include "support/random_input.hpp"
 #include "winnow/op/prune.hpp"
 #include "winnow/reference/prune.hpp"
@@ -125,6 +126,39 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
                  "rotation.pairing", 1},
             },
             run);
+    }
+
+    SECTION("fp8 keys") {
+        testing::quantised_cache<fp16> const cache(input.params(), 2, 1, 1, 2);
+        using narrow = prune_params<fp16, fp8_e4m3>;
+        narrow p;
+        p.queries = valid.queries, p.kv = valid.kv, p.method = valid.method, p.selection = valid.selection;
+        p.keys = testing::same_places(valid.keys, cache.keys.data()), p.scales = cache.scales();
+        float const* const crooked =
+            reinterpret_cast<float const*>(reinterpret_cast<std::uintptr_t>(cache.key_scale.data()) + 1);
+        testing::require_statuses(
+            p,
+            std::vector<testing::bad_input<narrow>>{
+                {[](narrow& n) { n.queries.extent[3] = 32; }, errc::unsupported, "queries.extent[3]", 32},
+                {[](narrow& n) { n.method.stage_count = 0; }, errc::out_of_range, "method.stage_count", 0},
+                {[](narrow& n) { n.keys.data += 8; }, errc::misaligned, "keys.data", 8},
+                {[](narrow& n) { n.keys.stride[1] += 8; }, errc::misaligned, "keys.stride", 2 * 64 + 8},
+                {[](narrow& n) { n.method.scorer = scorer::tree_probe_first; }, errc::unsupported, "method.scorer", 1},
+                {[](narrow& n) { n.method.scorer = scorer::mean_key; }, errc::unsupported, "method.scorer", 3},
+                {[](narrow& n) { n.method.scorer = scorer::antidiagonal; }, errc::unsupported, "method.scorer", 5},
+                {[](narrow& n) { n.summary.data = n.queries.data; }, errc::unsupported, "summary.data", 0},
+                {[](narrow& n) { n.rotation.theta = 1e4f; }, errc::unsupported, "rotation", 1},
+                {[](narrow& n) { n.scales.heads = 3; }, errc::bad_extent, "scales.heads", 3},
+                {[](narrow& n) { n.scales.heads = 0; }, errc::bad_extent, "scales.heads", 0},
+                {[=](narrow& n) { n.scales.key = crooked; }, errc::misaligned, "scales.key", 1},
+                {[](narrow& n) { n.lookahead = -1; }, errc::out_of_range, "lookahead", -1},
+            },
+            [](narrow const& n) { return check(n); });
+        CHECK(plan(p, device_info{}).workspace_bytes == plan(valid, device_info{}).workspace_bytes);
+        params wide = valid;
+        wide.scales = cache.scales();
+        CHECK(check(wide).code == errc::unsupported);
+        CHECK(std::string(check(wide).field) == "scales");
     }
 
     SECTION("a failed call writes nothing") {

@@ -5,6 +5,7 @@
 
 #include "support/bad_input.hpp"
 #include "support/catch.hpp"
+#include "support/quantised_cache.hpp"
 #include "support/random_input.hpp"
 #include "winnow/op/sparse.hpp"
 #include "winnow/reference/sparse.hpp"
@@ -115,6 +116,45 @@ TEST_CASE("check sparse_decode: every rule", "[op]") {
             {[](decode& p) { p.scale = -1; }, errc::out_of_range, "scale", -1},
         },
         [](decode const& p) { return check(p); });
+}
+
+TEST_CASE("check sparse_decode: an fp8 cache", "[op]") {
+    decode_memory m;
+    decode const wide = m.view();
+    testing::quantised_cache<bf16> const cache(m.input.params(), 2, 1, 1, 2);
+    using narrow = sparse_decode_params<bf16, fp8_e4m3>;
+    narrow p;
+    p.queries = wide.queries, p.kv = wide.kv, p.output = wide.output, p.lse = wide.lse, p.scale = wide.scale;
+    p.keys = testing::same_places(wide.keys, cache.keys.data());
+    p.values = testing::same_places(wide.values, cache.values.data());
+    p.method = wide.method, p.cache = wide.cache, p.scales = cache.scales();
+    testing::require_statuses(
+        p,
+        std::vector<testing::bad_input<narrow>>{
+            {[](narrow& n) { n.queries.extent[1] = 2; }, errc::unsupported, "queries.extent[1]", 2},
+            {[](narrow& n) { n.keys.data += 8; }, errc::misaligned, "keys.data", 8},
+            {[](narrow& n) { n.values.data += 8; }, errc::misaligned, "values.data", 8},
+            {[](narrow& n) { n.values.extent[1] = 7; }, errc::bad_extent, "values.extent", 7},
+            {[](narrow& n) { n.method.scorer = scorer::min_max_bound; }, errc::unsupported, "method.scorer", 4},
+            {[](narrow& n) { n.summary.data = n.queries.data; }, errc::unsupported, "summary.data", 0},
+            {[](narrow& n) { n.rotation.theta = 10; }, errc::unsupported, "rotation", 1},
+            {[](narrow& n) { n.scales.heads = 4; }, errc::bad_extent, "scales.heads", 4},
+            {[](narrow& n) { n.scales.value = shifted(n.scales.value); }, errc::misaligned, "scales.value", 1},
+            {[](narrow& n) { n.cache.lists = nullptr; }, errc::null_pointer, "cache.lists", 0},
+            {[](narrow& n) { n.scale = 0; }, errc::out_of_range, "scale", 0},
+        },
+        [](narrow const& n) { return check(n); });
+    decode scaled = wide;
+    scaled.scales = cache.scales();
+    CHECK(std::string(check(scaled).field) == "scales");
+    // Its plan is that of the wider cache, and 16 query heads of a KV head are the most.
+    CHECK(plan(p, device_info{}).workspace_bytes == plan(wide, device_info{}).workspace_bytes);
+    testing::attend_input<bf16> many({.queries = {1, 1}, .keys = {200, 130}, .heads = 34, .kv_heads = 2});
+    auto const a = many.params();
+    p.queries = a.queries, p.output = a.output, p.lse = a.lse;
+    CHECK(check(p).ok());
+    CHECK(plan(p, device_info{}).why.code == errc::unsupported);
+    CHECK(std::string(plan(p, device_info{}).why.field) == "queries.extent[1]");
 }
 
 TEST_CASE("check sparse_decode: fewer slots than requests are allowed with cache.slot only", "[op]") {

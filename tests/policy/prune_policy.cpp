@@ -90,3 +90,15 @@ TEST_CASE("prune_policy: a warpgroup multiplies where one walk takes rows enough
         CHECK(tuning.warps == 4);
     }
 }
+
+TEST_CASE("prune_policy: keys in fp8 take the registers of wider ones, so as many blocks run at a time", "[policy]") {
+    for (int const head_dim : {64, 128, 256})
+        for (auto const how : {scorer::tree_probe, scorer::centre_probe}) {
+            prune_tuning const wide = prune_tuning_of(head_dim, how);
+            prune_tuning const narrow = prune_tuning_of(head_dim, how, product_unit::widened);
+            CHECK(narrow.blocks == wide.blocks);
+            CHECK(narrow.key_tiles == wide.key_tiles);
+            CHECK(rows_of_product(product_unit::widened) == prune_row_tile);
+            CHECK(prune_row_copies(product_unit::widened, scan_style::relative) == 1);
+        }
+}

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/quantised_cache.hpp"
 #include "support/random_input.hpp"
 #include "support/selection_compare.hpp"
 
@@ -538,4 +540,49 @@ TEST_CASE("reference prune: where a scan's rows and reach are", "[reference]") {
     CHECK(scan_row_position(50, 100, 768) == 50);
     CHECK(scan_row_position(3'000'000, 11714, 768) == 12482);
     CHECK(scan_row_position(2'000'000'000, 2, 2'147'483'647) == 2'000'000'000);
+}
+
+TEST_CASE("reference prune: fp8 keys give the lists of what they stand for", "[reference]") {
+    // Scales are powers of two, so bf16 holds every product exactly. KV heads differ by a factor of 8: lists that they
+    // share are others without the scales.
+    for (auto const how : {scorer::tree_probe, scorer::centre_probe})
+        for (auto const share : {sharing::per_batch, sharing::per_kv_group, sharing::per_head})
+            for (std::int32_t const scales : {0, 1, 2}) {
+                INFO("scorer " << static_cast<int>(how) << ", sharing " << static_cast<int>(share) << ", scales "
+                               << scales);
+                attend_input<bf16> in({.queries = {40, 40},
+                                       .keys = {500, 333},
+                                       .heads = 4,
+                                       .kv_heads = 2,
+                                       .layout = kv_layout::block_table,
+                                       .head_major = true});
+                testing::quantised_cache<bf16> const cache(in.params(), scales, 0.25f, 1, 8);
+                prune_method method = hip_tiny;
+                method.scorer = how, method.sharing = share;
+                auto const wide = testing::prune_params_of(in.params(), method);
+                prune_params<bf16, fp8_e4m3> p;
+                p.queries = wide.queries, p.kv = wide.kv, p.method = method;
+                p.keys = testing::same_places(wide.keys, cache.keys.data());
+                auto const lists_of = [](auto& call) {
+                    selection_storage const s(call.method, call.shape());
+                    call.selection = s.view;
+                    REQUIRE(reference::prune(call).ok());
+                    return std::pair{s.blocks, s.counts};
+                };
+                auto const unscaled = lists_of(p);
+                p.scales = cache.scales();
+                auto const found = lists_of(p);
+                for (std::int32_t b = 0; b < 2; ++b)
+                    for (std::int32_t j = 0; j < in.shape().keys[static_cast<std::size_t>(b)]; ++j)
+                        for (std::int32_t h = 0; h < 2; ++h)
+                            for (std::int32_t c = 0; c < 64; ++c) {
+                                bf16& key = in.key(b, j, h, c);
+                                key =
+                                    cache.standing_for(from_float<fp8_e4m3>(to_float(key)), cache.key_scale.data(), h);
+                            }
+                auto same = wide;
+                CHECK(found == lists_of(same));
+                bool const matters = scales == 2 && share == sharing::per_batch;
+                CHECK((found == unscaled) == !matters);
+            }
 }

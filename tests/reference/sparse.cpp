@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/quantised_cache.hpp"
 #include "support/random_input.hpp"
 
 using namespace winnow;
@@ -356,4 +357,44 @@ TEST_CASE("reference sparse_decode: an empty batch over slots", "[reference]") {
     REQUIRE(check(p).ok());
     CHECK(reference::sparse_decode(p).ok());
     CHECK(step == std::vector<std::int32_t>(3, 5));
+}
+
+TEST_CASE("reference sparse_decode: an fp8 cache gives what its elements stand for", "[reference]") {
+    // Two decodings side by side, one over fp8 with scales for each KV head, one over the same numbers in bf16.
+    for (auto const share : {sharing::per_batch, sharing::per_head}) {
+        prune_method method = three_stages;
+        method.sharing = share;
+        decoding narrow({300, 40, 170}, 10, method, kv_layout::block_table),
+            wide({300, 40, 170}, 10, method, kv_layout::block_table);
+        testing::quantised_cache<bf16> const cache(wide.keys.params(), 2, 0.5f, 2, 4);
+        for (std::int32_t b = 0; b < 3; ++b)
+            for (std::int32_t j = 0; j < wide.keys.shape().keys[static_cast<std::size_t>(b)]; ++j)
+                for (std::int32_t h = 0; h < 2; ++h)
+                    for (std::int32_t c = 0; c < 64; ++c) {
+                        bf16 &key = wide.keys.key(b, j, h, c), &value = wide.keys.value(b, j, h, c);
+                        key = cache.standing_for(from_float<fp8_e4m3>(to_float(key)), cache.key_scale.data(), h);
+                        value = cache.standing_for(from_float<fp8_e4m3>(to_float(value)), cache.value_scale.data(), h);
+                    }
+        for (std::int32_t s = 0; s < 10; ++s) {
+            INFO("sharing " << static_cast<int>(share) << ", step " << s);
+            auto const a = narrow.params(s);
+            sparse_decode_params<bf16, fp8_e4m3> p;
+            p.queries = a.queries, p.kv = a.kv, p.output = a.output, p.lse = a.lse, p.scale = a.scale;
+            p.keys = testing::same_places(a.keys, cache.keys.data());
+            p.values = testing::same_places(a.values, cache.values.data());
+            p.method = method, p.cache = narrow.cache, p.scales = cache.scales();
+            reference::attend_result found;
+            REQUIRE(reference::sparse_decode(p, &found).ok());
+            auto const expected = wide.run(s);
+            CHECK(narrow.lists == wide.lists);
+            CHECK(narrow.step == wide.step);
+            double most = 0;
+            for (std::size_t i = 0; i < found.output.size(); ++i)
+                most = std::fmax(most, std::fabs(found.output[i] - expected.output[i]));
+            for (std::size_t i = 0; i < found.lse.size(); ++i)
+                most = std::fmax(most, std::fabs(found.lse[i] - expected.lse[i]));
+            CHECK(most < 1e-12);
+            narrow.grow(), wide.grow();
+        }
+    }
 }

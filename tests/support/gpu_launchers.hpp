@@ -32,7 +32,11 @@ status gpu_launch(attend_params<fp16, fp8_e4m3> const& p, attend_plan const& pla
 status gpu_launch(attend_params<fp16> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(delta_params<bf16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(delta_params<fp16> const& p, delta_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(prune_params<bf16, fp8_e4m3> const& p, prune_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(prune_params<fp16, fp8_e4m3> const& p, prune_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(summarise_params<bf16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream);
 status gpu_launch(summarise_params<fp16> const& p, summarise_plan const& plan, workspace scratch, cudaStream_t stream);
@@ -58,7 +62,11 @@ status gpu_launch(sparse_prefill_params<bf16> const& p, sparse_plan const& plan,
                   cudaStream_t stream);
 status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan, workspace scratch,
                   cudaStream_t stream);
+status gpu_launch(sparse_decode_params<bf16, fp8_e4m3> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(sparse_decode_params<bf16> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream);
+status gpu_launch(sparse_decode_params<fp16, fp8_e4m3> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream);
 status gpu_launch(sparse_decode_params<fp16> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream);
 
 status gpu_launch(convert_params<block_selection, bsr_buffer> const& p, convert_plan const& plan, workspace scratch,

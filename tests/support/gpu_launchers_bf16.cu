@@ -33,6 +33,10 @@ status gpu_launch(merge_params<bf16> const& p, merge_plan const& plan, workspace
 status gpu_launch(merge_params<float> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(prune_params<bf16, fp8_e4m3> const& p, prune_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(prune_params<bf16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
@@ -40,6 +44,10 @@ status gpu_launch(summarise_params<bf16> const& p, summarise_plan const& plan, w
     return launch(p, plan, scratch, stream);
 }
 status gpu_launch(sparse_prefill_params<bf16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(sparse_decode_params<bf16, fp8_e4m3> const& p, sparse_plan const& plan, workspace scratch,
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }

@@ -24,6 +24,10 @@ status gpu_launch(append_params<fp16> const& p, append_plan const& plan, workspa
 status gpu_launch(merge_params<fp16> const& p, merge_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
+status gpu_launch(prune_params<fp16, fp8_e4m3> const& p, prune_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
 status gpu_launch(prune_params<fp16> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }
@@ -31,6 +35,10 @@ status gpu_launch(summarise_params<fp16> const& p, summarise_plan const& plan, w
     return launch(p, plan, scratch, stream);
 }
 status gpu_launch(sparse_prefill_params<fp16> const& p, sparse_plan const& plan, workspace scratch,
+                  cudaStream_t stream) {
+    return launch(p, plan, scratch, stream);
+}
+status gpu_launch(sparse_decode_params<fp16, fp8_e4m3> const& p, sparse_plan const& plan, workspace scratch,
                   cudaStream_t stream) {
     return launch(p, plan, scratch, stream);
 }

@@ -25,8 +25,9 @@ struct selection_comparison {
 /// oracle's count, ascend, and hold candidates only; an entry that the oracle did not keep must score at least the
 /// lowest score kept, less `margin` x the largest score. margin 0: equal lists. Where an earlier stage chose otherwise,
 /// the later one has other candidates: compare several stages with integer inputs and margin 0, or by attention mass.
-template <class T>
-selection_comparison compare_selection(prune_params<T> const& p, reference::prune_trace const& trace, double margin) {
+template <class T, class KV>
+selection_comparison compare_selection(prune_params<T, KV> const& p, reference::prune_trace const& trace,
+                                       double margin) {
     selection_comparison result;
     std::int32_t const last = p.method.stage_count - 1, chunk = p.method.last().chunk;
     auto const wrong = [&](std::int32_t b, std::int32_t h, std::int32_t m, std::string const& what) {

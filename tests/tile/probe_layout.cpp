@@ -39,6 +39,23 @@ TEST_CASE("probe_layout: chunks fill rows, and eight lanes meet eight groups of 
     check_chunks<256>();
 }
 
+TEST_CASE("probe_layout: chunks of fp8 keys meet the same chunks of query rows", "[tile]") {
+    for (std::uint32_t const chunks : {8u, 16u, 32u}) {
+        std::set<std::uint32_t> places;
+        for (std::uint32_t i = 0; i < chunks / 8; ++i)
+            for (std::uint32_t q = 0; q < 4; ++q)
+                for (std::uint32_t half = 0; half < 2; ++half) {
+                    // Lane q's load i is of 16 channels, its halves are part 2 i and the next; a product takes part j
+                    // with what stands at place 4 j + q of the row.
+                    std::uint32_t const channel = (i * 4 + q) * 16 + half * 8, part = 2 * i + half;
+                    CHECK(widened_place(channel / 8) == 4 * part + q);
+                    places.insert(widened_place(channel / 8));
+                }
+        CHECK(places.size() == chunks);
+        CHECK(*places.rbegin() == chunks - 1);
+    }
+}
+
 TEST_CASE("probe_layout: a step of wgmma multiplies the channels that a lane holds", "[tile]") {
     for (std::uint32_t const rows : {64u, 128u})
         for (std::uint32_t const chunks : {8u, 16u, 32u}) {

@@ -88,6 +88,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         fill_turns<T, HeadDim>(a, turns);
         __syncthreads();
     }
+    float const key_scale = Unit == product_unit::widened ? a.params.scales.of_keys(kv_head) : 1.0f;
     std::uint32_t* const scores = a.scores + a.score_row(b, unit, index) * a.score_width + first_chunk;
     // Only a list's last chunk can be cut short.
     bool const whole_chunks =
@@ -140,6 +141,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
             for (int s = 0; s < slots; ++s) {
                 std::int32_t const c = from + 8 * s + t % 32 / 4;
                 if (t % 4 != 0 || c >= chunks) continue;
+                if constexpr (Unit == product_unit::widened) chunk.score[s] *= key_scale;
                 if (set.walkers > 1)
                     atomicMax(&shared.best[c], ordered_key(chunk.score[s]));  // exact in any order
                 else

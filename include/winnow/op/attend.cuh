@@ -200,7 +200,8 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
 
 /// Runs a plan of an fp8 cache with any of the default head dimensions.
 template <class T>
-status launch(attend_params<T, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream) {
+status launch(attend_params<T, fp8_e4m3> const& p, attend_plan const& plan, workspace scratch, cudaStream_t stream,
+              step_launch context = {}) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     if (plan.schedule.rows != attend_rows::decode)
@@ -209,7 +210,8 @@ status launch(attend_params<T, fp8_e4m3> const& p, attend_plan const& plan, work
     return dispatch(supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
                     [&](auto head_dim) {
                         constexpr attend_problem problem{decltype(head_dim)::value, attend_rows::decode};
-                        return launch<problem, fp8_e4m3>(as_stored(p), plan, scratch, stream, {.scales = p.scales});
+                        context.scales = p.scales;
+                        return launch<problem, fp8_e4m3>(as_stored(p), plan, scratch, stream, context);
                     });
 }
 

@@ -59,17 +59,12 @@ struct attend_plan {
     }
 };
 
-/// The same call with an fp8 cache passed off as T's: extents and strides, in elements, say the same. Not to be read.
+/// The same call with an fp8 cache passed off as T's, see stored_view.
 template <class T>
 attend_params<T> as_stored(attend_params<T, fp8_e4m3> const& p) {
-    auto const view = [](tensor_view<fp8_e4m3 const, 4> const& from) {
-        tensor_view<T const, 4> to;
-        to.data = reinterpret_cast<T const*>(from.data);
-        for (int axis = 0; axis < 4; ++axis) to.extent[axis] = from.extent[axis], to.stride[axis] = from.stride[axis];
-        return to;
-    };
     attend_params<T> r;
-    r.queries = p.queries, r.keys = view(p.keys), r.values = view(p.values), r.kv = p.kv, r.rows = p.rows;
+    r.queries = p.queries, r.keys = stored_view<T>(p.keys), r.values = stored_view<T>(p.values);
+    r.kv = p.kv, r.rows = p.rows;
     r.selection = p.selection, r.window = p.window, r.output = p.output, r.lse = p.lse, r.scale = p.scale;
     r.soft_cap = p.soft_cap, r.mask = p.mask, r.range = p.range, r.tail = p.tail, r.tail_step = p.tail_step;
     r.rotation = p.rotation, r.sink_logits = p.sink_logits;
@@ -224,10 +219,7 @@ status check(attend_params<T, fp8_e4m3> const& p) {
     if (auto s = check_channels(p.keys, "keys.data", "keys.stride[3]", "keys.stride"); !s) return s;
     if (auto s = check_channels(p.values, "values.data", "values.stride[3]", "values.stride"); !s) return s;
     if (!p.rotation.empty()) return fail(errc::unsupported, "rotation", "must be empty with fp8 keys", 1);
-    if (p.scales.heads != 1 && p.scales.heads != p.keys.extent[2])
-        return fail(errc::bad_extent, "scales.heads", "must be 1 or the number of KV heads", p.scales.heads);
-    if (auto s = check_pointer(p.scales.key, false, "scales.key"); !s) return s;
-    return check_pointer(p.scales.value, false, "scales.value");
+    return check_scales(p.scales, p.keys.extent[2]);
 }
 
 /// Tiles, splits and workspace of valid params with an fp8 cache: those of decode, or none.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "winnow/core/cache_scales.hpp"
 #include "winnow/core/dispatch.hpp"
 #include "winnow/core/dtype.hpp"
 #include "winnow/core/kv_view.hpp"
@@ -21,6 +22,8 @@ using supported_head_dims = value_list<64, 128, 256>;
 /// Scorers that the default launch of pruning instantiates.
 using supported_scorers = value_list<scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe,
                                      scorer::mean_key, scorer::min_max_bound, scorer::antidiagonal>;
+/// The same over fp8 keys: those of the presets, since every other costs compile time.
+using widened_scorers = value_list<scorer::tree_probe, scorer::centre_probe>;
 
 /// Keys per block of a selection.
 using supported_block_sizes = value_list<8, 16, 32, 64, 128>;
@@ -78,6 +81,29 @@ constexpr status check_channels(tensor_view<T, Rank> const& view, char const* da
         return fail(errc::misaligned, data, "must be 16-byte aligned",
                     static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(view.data) % 16));
     return {};
+}
+
+/// A view whose elements are passed off as T's where they are stored as something else: extents and strides, in elements,
+/// say the same. Not to be read.
+template <class T>
+tensor_view<T const, 4> stored_view(tensor_view<fp8_e4m3 const, 4> const& from) {
+    tensor_view<T const, 4> to;
+    to.data = reinterpret_cast<T const*>(from.data);
+    for (int axis = 0; axis < 4; ++axis) to.extent[axis] = from.extent[axis], to.stride[axis] = from.stride[axis];
+    return to;
+}
+/// Elements that are T's already.
+template <class T>
+constexpr tensor_view<T const, 4> stored_view(tensor_view<T const, 4> const& from) {
+    return from;
+}
+
+/// Scales of an fp8 cache.
+constexpr status check_scales(cache_scales const& scales, std::int64_t kv_heads) {
+    if (scales.heads != 1 && scales.heads != kv_heads)
+        return fail(errc::bad_extent, "scales.heads", "must be 1 or the number of KV heads", scales.heads);
+    if (auto s = check_pointer(scales.key, false, "scales.key"); !s) return s;
+    return check_pointer(scales.value, false, "scales.value");
 }
 
 /// Queries [batch, token, head, channel] and keys [outer, token, kv_head, channel] with their indices.

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/device_query.cuh"
 #include "winnow/kernel/prune_score.cuh"
@@ -54,14 +55,14 @@ struct decode_stages {
 };
 
 /// The stages, for one head dimension and scorer. `decode` non-null: lists live in the slots of its cache.
-template <int HeadDim, scorer How, class T>
-status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
+template <int HeadDim, scorer How, class T, class KV>
+status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
                      decode_stages const* decode) {
     prune_method const& m = p.method;
     batch_shape const& shape = plan.shape;
     if (shape.batch == 0 || shape.max_queries == 0) return {};
     prune_arguments<T> a{};
-    a.params = p;
+    a.params = as_stored(p);
     a.shape = shape;
     a.page_size = fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1)));
     a.list_heads = list_heads_of(m.sharing, shape.heads, shape.kv_heads);
@@ -93,10 +94,18 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
                                  std::int64_t{lists} * a.units.units * shape.batch, a.units.walkers, tuning.warps);
             dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
                               static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
-            std::int32_t const rows = rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
-            product_unit const unit = p.rotation.empty() ? product_unit_of(m, a.units.walkers, rows, plan.instructions)
-                                                         : product_unit::turned;
-            if (auto s = launch_score<HeadDim, How>(a, unit, blocks, stream, order); !s) return s;
+            status scored;
+            if constexpr (std::is_same_v<T, KV>) {
+                std::int32_t const rows =
+                    rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
+                product_unit const unit = p.rotation.empty()
+                                              ? product_unit_of(m, a.units.walkers, rows, plan.instructions)
+                                              : product_unit::turned;
+                scored = launch_score<HeadDim, How>(a, unit, blocks, stream, order);
+            } else {
+                scored = launch_score<HeadDim, How, product_unit::widened>(a, blocks, stream, order);
+            }
+            if (!scored) return scored;
             if (overlap) order = launch_order::overlapping;
             dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
                                   static_cast<unsigned>(shape.batch));
@@ -109,18 +118,19 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
     return {};
 }
 
-/// The stages, for any scorer.
-template <int HeadDim, class T>
-status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
+/// The stages, for any scorer that the keys' type allows.
+template <int HeadDim, class T, class KV>
+status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
                      decode_stages const* decode) {
-    return dispatch(supported_scorers{}, p.method.scorer, "method.scorer", [&](auto how) {
+    using scorers = std::conditional_t<std::is_same_v<T, KV>, supported_scorers, widened_scorers>;
+    return dispatch(scorers{}, p.method.scorer, "method.scorer", [&](auto how) {
         return launch_stages<HeadDim, decltype(how)::value>(p, plan, scratch, stream, decode);
     });
 }
 
 /// The stages, for any of the default head dimensions.
-template <class T>
-status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
+template <class T, class KV>
+status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream,
                      decode_stages const* decode) {
     return dispatch(
         supported_head_dims{}, static_cast<int>(p.queries.extent[3]), "queries.extent[3]",
@@ -129,8 +139,8 @@ status launch_stages(prune_params<T> const& p, prune_plan const& plan, workspace
 
 /// Writes p.selection. Allocates nothing, synchronises nothing, may be captured in a graph; lengths and page tables may
 /// change between replays within the plan's maxima.
-template <class T>
-status launch(prune_params<T> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
+template <class T, class KV>
+status launch(prune_params<T, KV> const& p, prune_plan const& plan, workspace scratch, cudaStream_t stream) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     if (!plan.same_layout(prune_plan_of(p.method, p.shape())))

@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "winnow/core/cache_scales.hpp"
 #include "winnow/core/device_info.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
 #include "winnow/core/prune_params.hpp"
@@ -171,11 +173,30 @@ constexpr status check_scan(rope const& rotation, scan_style scan, prune_method 
     return {};
 }
 
+/// What is asked of a method by keys that are stored as KV, and of their scales.
+template <class T, class KV>
+constexpr status check_storage(tensor_view<KV const, 4> const& keys, cache_scales const& scales, prune_method const& m,
+                               key_summary<T const> const& summary, rope const& rotation) {
+    if constexpr (std::is_same_v<T, KV>) {
+        bool const given = scales.key != nullptr || scales.value != nullptr;
+        return given ? fail(errc::unsupported, "scales", "are for fp8 keys", scales.heads) : status{};
+    } else {
+        if (auto s = check_channels(keys, "keys.data", "keys.stride[3]", "keys.stride"); !s) return s;
+        if (!widened_scorers::contains(m.scorer))
+            return fail(errc::unsupported, "method.scorer", "must be tree_probe or centre_probe over fp8 keys",
+                        static_cast<int>(m.scorer));
+        if (summary.data != nullptr) return fail(errc::unsupported, "summary.data", "must be null over fp8 keys", 0);
+        if (!rotation.empty()) return fail(errc::unsupported, "rotation", "must be empty with fp8 keys", 1);
+        return check_scales(scales, keys.extent[2]);
+    }
+}
+
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
-template <class T>
-constexpr status check(prune_params<T> const& p) {
-    if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
+template <class T, class KV>
+constexpr status check(prune_params<T, KV> const& p) {
+    if (auto s = check_queries_and_keys(p.queries, p.rows, stored_view<T>(p.keys), p.kv); !s) return s;
     if (auto s = check(p.method); !s) return s;
+    if (auto s = check_storage(p.keys, p.scales, p.method, p.summary, p.rotation); !s) return s;
     if (auto s = check_window(p.method.window, p.mask, p.shape().max_queries); !s) return s;
     if (auto s = check_scan(p.rotation, p.scan, p.method, p.mask.kind, p.queries.extent[3]); !s) return s;
     if (p.lookahead < 0) return fail(errc::out_of_range, "lookahead", "must be >= 0", p.lookahead);
@@ -199,6 +220,21 @@ constexpr status check(prune_params<T> const& p) {
                     p.selection.capacity());
     if (auto s = check_distinct(p.selection.blocks, "selection.blocks.stride"); !s) return s;
     return check_distinct(p.selection.counts, "selection.counts.stride");
+}
+
+/// The same call with fp8 keys passed off as T's, see stored_view; it keeps their scales.
+template <class T>
+prune_params<T> as_stored(prune_params<T, fp8_e4m3> const& p) {
+    prune_params<T> r;
+    r.queries = p.queries, r.keys = stored_view<T>(p.keys), r.kv = p.kv, r.rows = p.rows, r.method = p.method;
+    r.selection = p.selection, r.mask = p.mask, r.lookahead = p.lookahead, r.summary = p.summary;
+    r.rotation = p.rotation, r.scan = p.scan, r.scales = p.scales;
+    return r;
+}
+/// Keys that are T's already.
+template <class T>
+constexpr prune_params<T> const& as_stored(prune_params<T> const& p) {
+    return p;
 }
 
 /// Most candidates that one query block can have in stage `stage`.
@@ -264,8 +300,8 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
 }
 
 /// Cuts the query blocks into slabs and counts the workspace. Pure host arithmetic: no CUDA call, no tensor is read.
-template <class T>
-constexpr prune_plan plan(prune_params<T> const& p, device_info const& device) {
+template <class T, class KV>
+constexpr prune_plan plan(prune_params<T, KV> const& p, device_info const& device) {
     prune_plan result;
     result.why = check(p);
     if (!result.why) return result;

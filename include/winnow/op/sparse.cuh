@@ -33,8 +33,8 @@ status launch(sparse_prefill_params<T> const& p, sparse_plan const& plan, worksp
 /// One captured launch serves every refresh state: each request's blocks look up its step and do what is due.
 /// Afterwards the step of every slot that was used is one higher. Rows without a slot, or of length 0, give output 0
 /// and lse -inf.
-template <class T>
-status launch(sparse_decode_params<T> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream) {
+template <class T, class KV>
+status launch(sparse_decode_params<T, KV> const& p, sparse_plan const& plan, workspace scratch, cudaStream_t stream) {
     if (!plan) return plan.why;
     if (auto s = check(p); !s) return s;
     if (!plan.same_layout(sparse_plan_of(p, plan.attend.device)))

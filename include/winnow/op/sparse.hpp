@@ -40,12 +40,14 @@ struct sparse_prefill_params {
 };
 
 /// Sparse attention for one new token per request (decode), with lists that are kept and refreshed between steps.
-/// The keys and values of the new token are in the cache already, and its length counts them.
-template <class T>
+/// The keys and values of the new token are in the cache already, and its length counts them. T is bf16 or fp16, KV the
+/// same or fp8_e4m3: an fp8 cache takes the scorers tree_probe and centre_probe, no rotation and no summary, and at most
+/// 16 query heads for each KV head.
+template <class T, class KV = T>
 struct sparse_decode_params {
     tensor_view<T const, 4> queries = {};  ///< [batch, 1, head, channel]
-    tensor_view<T const, 4> keys = {};     ///< [batch | 1 | page, token, kv_head, channel]
-    tensor_view<T const, 4> values = {};   ///< same axes as keys, own strides
+    tensor_view<KV const, 4> keys = {};    ///< [batch | 1 | page, token, kv_head, channel]
+    tensor_view<KV const, 4> values = {};  ///< same axes as keys, own strides
     kv_index kv = {};                      ///< where tokens live; default contiguous
     prune_method method = hip_3k;          ///< stages, scorer, sharing, sinks and window
     stage_cache cache = {};                ///< lists between steps, one set per slot
@@ -57,6 +59,7 @@ struct sparse_decode_params {
     key_summary<T const> summary = {};     ///< as in prune_params
     rope rotation = {};                    ///< queries and cached keys come without rotary embedding, see attend_params
     scan_style scan = scan_style::relative;  ///< as in prune_params
+    cache_scales scales = {};  ///< of fp8 keys and values, > 0, as in prune_params and attend_params; default 1
 
     /// Extents that plans are made from.
     [[nodiscard]] constexpr batch_shape shape() const { return shape_of(queries, {}, keys, kv); }
@@ -136,8 +139,8 @@ constexpr prune_params<T> prune_part(sparse_prefill_params<T> const& p, block_se
 }
 
 /// The lists that attention reads at decode: the last stage's, in the cache, found by slot. Entries are block ids.
-template <class T>
-constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
+template <class T, class KV>
+constexpr block_selection cached_selection(sparse_decode_params<T, KV> const& p) {
     batch_shape const shape = p.shape();
     std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
     stage_region const at = stage_region_of(p.method, heads, p.cache.slots, p.method.stage_count - 1);
@@ -155,8 +158,8 @@ constexpr block_selection cached_selection(sparse_decode_params<T> const& p) {
 }
 
 /// The attention half of a decode step.
-template <class T>
-constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
+template <class T, class KV>
+constexpr attend_params<T, KV> attend_part(sparse_decode_params<T, KV> const& p) {
     return {.queries = p.queries,
             .keys = p.keys,
             .values = p.values,
@@ -168,13 +171,14 @@ constexpr attend_params<T> attend_part(sparse_decode_params<T> const& p) {
             .scale = p.scale,
             .soft_cap = p.soft_cap,
             .rotation = p.rotation,
-            .sink_logits = p.sink_logits};
+            .sink_logits = p.sink_logits,
+            .scales = p.scales};
 }
 
 /// Refreshing the lists of a decode step, which is pruning into the cache. Lists must stay complete until the first
 /// stage is due again.
-template <class T>
-constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
+template <class T, class KV>
+constexpr prune_params<T, KV> prune_part(sparse_decode_params<T, KV> const& p) {
     return {.queries = p.queries,
             .keys = p.keys,
             .kv = p.kv,
@@ -182,7 +186,8 @@ constexpr prune_params<T> prune_part(sparse_decode_params<T> const& p) {
             .lookahead = p.cache.intervals.steps[0],
             .summary = p.summary,
             .rotation = p.rotation,
-            .scan = p.scan};
+            .scan = p.scan,
+            .scales = p.scales};
 }
 
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.
@@ -206,10 +211,11 @@ constexpr status check(sparse_prefill_params<T> const& p) {
 }
 
 /// The same for a decode step.
-template <class T>
-constexpr status check(sparse_decode_params<T> const& p) {
-    if (auto s = check_queries_and_keys(p.queries, {}, p.keys, p.kv); !s) return s;
+template <class T, class KV>
+constexpr status check(sparse_decode_params<T, KV> const& p) {
+    if (auto s = check_queries_and_keys(p.queries, {}, stored_view<T>(p.keys), p.kv); !s) return s;
     if (auto s = check(p.method); !s) return s;
+    if (auto s = check_storage(p.keys, p.scales, p.method, p.summary, p.rotation); !s) return s;
     auto const shape = p.shape();
     if (shape.max_queries != 1)
         return fail(errc::unsupported, "queries.extent[1]", "decode takes one token per request", shape.max_queries);
@@ -264,8 +270,8 @@ constexpr sparse_plan sparse_plan_of(sparse_prefill_params<T> const& p, device_i
 }
 
 /// Layout of valid params: pruning and attention use the workspace one after the other.
-template <class T>
-constexpr sparse_plan sparse_plan_of(sparse_decode_params<T> const& p, device_info const& device) {
+template <class T, class KV>
+constexpr sparse_plan sparse_plan_of(sparse_decode_params<T, KV> const& p, device_info const& device) {
     sparse_plan result;
     result.attend = attend_plan_of(attend_part(p), device);
     result.why = result.attend.why;
@@ -287,8 +293,8 @@ constexpr sparse_plan plan(sparse_prefill_params<T> const& p, device_info const&
 }
 
 /// The same for a decode step.
-template <class T>
-constexpr sparse_plan plan(sparse_decode_params<T> const& p, device_info const& device) {
+template <class T, class KV>
+constexpr sparse_plan plan(sparse_decode_params<T, KV> const& p, device_info const& device) {
     sparse_plan result;
     result.why = check(p);
     return result.why ? sparse_plan_of(p, device) : result;

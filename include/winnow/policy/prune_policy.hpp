@@ -11,7 +11,8 @@ namespace winnow {
 
 /// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a block together
 /// (wgmma), which takes one set of rows for all of them. `turned`: by each warp, and rows and keys are turned before.
-enum class product_unit : std::int32_t { warp, warpgroup, turned };
+/// `widened`: by each warp, and keys are stored in fp8.
+enum class product_unit : std::int32_t { warp, warpgroup, turned, widened };
 
 /// What a scoring kernel is compiled for.
 struct prune_tuning {
@@ -43,10 +44,10 @@ WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
 WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
                                                           product_unit unit = product_unit::warp) {
     bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
+    bool const alone = unit == product_unit::warp || unit == product_unit::widened;
     return {.warps = 4,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
-            .blocks =
-                (whole && head_dim > 128) || unit != product_unit::warp || how == scorer::tree_probe_first ? 2 : 3};
+            .blocks = (whole && head_dim > 128) || !alone || how == scorer::tree_probe_first ? 2 : 3};
 }
 
 /// Query rows, averaged, that a block holds at a time.

@@ -54,8 +54,7 @@ WINNOW_DEVICE std::uint32_t widen_e4m3(std::uint32_t pair) {
     std::uint32_t const two = (pair & 0xffu) | (pair & 0xff00u) << 8;
     std::uint32_t const moved = (two & 0x800080u) << 8 | (two & 0x7f007fu) << 7;
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(moved), "r"(0x5c005c00u));  // 256
-    if ((two & 0x7fu) == 0x7fu) r |= 0x7fffu;
-    if ((two & 0x7f0000u) == 0x7f0000u) r |= 0x7fff0000u;
+    r |= (((two & 0x7f007fu) + 0x10001u) & 0x800080u) * 0xffu;                 // 0x7f carries into bit 7: NaN
 #endif
     return r;
 }

@@ -56,8 +56,8 @@ struct selection_storage {
 };
 
 /// Writes a list of left ends as block ids.
-template <class T>
-void write_blocks(prune_params<T> const& p, std::int32_t b, std::int32_t list_head, std::int32_t m,
+template <class T, class KV>
+void write_blocks(prune_params<T, KV> const& p, std::int32_t b, std::int32_t list_head, std::int32_t m,
                   std::vector<std::int32_t> const& kept) {
     std::int32_t const block = p.method.last().chunk;
     p.selection.counts(b, list_head, m) = static_cast<std::int32_t>(kept.size());
@@ -66,8 +66,8 @@ void write_blocks(prune_params<T> const& p, std::int32_t b, std::int32_t list_he
 
 /// Computes `p` on host pointers: checks it, then writes p.selection. Every list that a request of max_queries rows can
 /// have is written, empty ones with count 0; entries behind a count stay as they are.
-template <class T>
-status prune(prune_params<T> const& p, prune_trace* trace = nullptr, run_options const& options = {},
+template <class T, class KV>
+status prune(prune_params<T, KV> const& p, prune_trace* trace = nullptr, run_options const& options = {},
              prune_rounding rounding = {}) {
     if (auto s = check(p); !s) return s;
     batch_shape const shape = p.shape();
@@ -86,7 +86,7 @@ status prune(prune_params<T> const& p, prune_trace* trace = nullptr, run_options
     parallel_for(shape.batch * coarse_blocks, options, [&](std::int64_t item) {
         auto const b = static_cast<std::int32_t>(item / coarse_blocks),
                    m0 = static_cast<std::int32_t>(item % coarse_blocks);
-        prune_request<T> q(p, b, rounding);
+        prune_request<T, KV> q(p, b, rounding);
         for (std::int32_t i = 0; i < method.stage_count; ++i) {
             std::int32_t const fine = method.stages[i].query_block;
             for (std::int32_t m = 0; m < all.query_blocks[i]; ++m) {

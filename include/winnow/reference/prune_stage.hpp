@@ -1,6 +1,7 @@
 // One pruning stage by the plain definition: candidates of a query block, their scores in double, and the ones kept.
 //
-//   score(chunk) = max over row groups and over the heads that share a list of q . k*, k* as in prune_stages.hpp.
+//   score(chunk) = max over row groups and over the heads that share a list of q . k*, k* as in prune_stages.hpp, times the
+//   scale of fp8 keys.
 #pragma once
 
 #include <algorithm>
@@ -40,30 +41,30 @@ struct query_groups {
 };
 
 /// Everything that the stages of one request share.
-template <class T>
+template <class T, class KV = T>
 struct prune_request {
-    prune_params<T> const& p;          ///< the call
-    request_view view;                 ///< lengths and position of the request
-    std::int32_t request;              ///< index in the batch
-    prune_rounding rounding;           ///< where to round
-    std::vector<row_cache<T>> caches;  ///< one per KV head
-    std::vector<double> frequency;     ///< of the rotation, if there is one
+    prune_params<T, KV> const& p;       ///< the call
+    request_view view;                  ///< lengths and position of the request
+    std::int32_t request;               ///< index in the batch
+    prune_rounding rounding;            ///< where to round
+    std::vector<row_cache<KV>> caches;  ///< one per KV head
+    std::vector<double> frequency;      ///< of the rotation, if there is one
 
     /// Looks up request `b`.
-    prune_request(prune_params<T> const& params, std::int32_t b, prune_rounding how)
+    prune_request(prune_params<T, KV> const& params, std::int32_t b, prune_rounding how)
         : p(params), view(request_of(params.shape(), params.rows, params.kv, page_size_of(params.keys, params.kv),
                                      params.mask, b)),
           request(b), rounding(how) {
         if (!p.rotation.empty()) frequency = frequencies_of(p.rotation, p.shape().head_dim);
         for (std::int32_t h = 0; h < p.shape().kv_heads; ++h)
-            caches.emplace_back(p.keys, tensor_view<T const, 4>{}, p.kv, b, h, view.keys);
+            caches.emplace_back(p.keys, tensor_view<KV const, 4>{}, p.kv, b, h, view.keys);
     }
 };
 
 /// The best sum over the antidiagonal of a square of `stride` rows and keys, for one head: see scorer::antidiagonal. Rows
 /// that the query block does not have and keys beyond the chunk count as zeros.
-template <class T>
-double antidiagonal_score(prune_request<T>& q, query_span span, std::int32_t stride, std::int32_t head,
+template <class T, class KV>
+double antidiagonal_score(prune_request<T, KV>& q, query_span span, std::int32_t stride, std::int32_t head,
                           std::int32_t kv_head, std::int32_t left, std::int32_t right) {
     auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
     auto& cache = q.caches[static_cast<std::size_t>(kv_head)];
@@ -96,8 +97,8 @@ double antidiagonal_score(prune_request<T>& q, query_span span, std::int32_t str
 }
 
 /// Averages the rows of `span` in groups of stage.query_stride, aligned to absolute positions.
-template <class T>
-query_groups groups_of(prune_request<T> const& q, prune_stage const& stage, query_span span, std::int32_t head) {
+template <class T, class KV>
+query_groups groups_of(prune_request<T, KV> const& q, prune_stage const& stage, query_span span, std::int32_t head) {
     auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
     query_groups groups;
     for (std::int32_t position = span.first; position <= span.last;) {
@@ -120,8 +121,8 @@ query_groups groups_of(prune_request<T> const& q, prune_stage const& stage, quer
 }
 
 /// Channels turned to a position, as floats.
-template <class T>
-std::vector<float> turned(prune_request<T> const& q, float const* channels, double position) {
+template <class T, class KV>
+std::vector<float> turned(prune_request<T, KV> const& q, float const* channels, double position) {
     auto const head_dim = static_cast<std::int32_t>(q.p.queries.extent[3]);
     if (q.rounding.turned) return turned_and_rounded<T>(channels, head_dim, q.p.rotation, q.frequency, position);
     auto const exact = turned_to(channels, head_dim, q.p.rotation, q.frequency, position);
@@ -129,8 +130,8 @@ std::vector<float> turned(prune_request<T> const& q, float const* channels, doub
 }
 
 /// The groups as a probe of side `side` (0 left, 1 right) meets them in a list of `chunks` chunks.
-template <class T>
-query_groups turned_groups(prune_request<T> const& q, query_groups groups, std::int32_t side, std::int32_t chunks) {
+template <class T, class KV>
+query_groups turned_groups(prune_request<T, KV> const& q, query_groups groups, std::int32_t side, std::int32_t chunks) {
     auto const channels = static_cast<std::size_t>(q.p.queries.extent[3]);
     std::int32_t const reach = scan_reach(q.p.method);
     for (std::size_t g = 0; g < groups.look.size(); ++g) {
@@ -153,8 +154,8 @@ inline double probe(query_groups const& groups, float const* key, std::int32_t c
 
 /// A tree search by branch centres over keys without rotary embedding. `left_rows`, `right_rows`: turned_groups of the
 /// heads that walk together; the chunk is number `index` of the stage's list.
-template <class T>
-double turned_chunk_score(prune_request<T>& q, std::vector<query_groups> const& left_rows,
+template <class T, class KV>
+double turned_chunk_score(prune_request<T, KV>& q, std::vector<query_groups> const& left_rows,
                           std::vector<query_groups> const& right_rows, std::int32_t kv_head, std::int32_t chunk,
                           std::int32_t left, std::int32_t right, std::int32_t index) {
     auto const channels = static_cast<std::int32_t>(q.p.queries.extent[3]);
@@ -179,8 +180,8 @@ double turned_chunk_score(prune_request<T>& q, std::vector<query_groups> const& 
 }
 
 /// Score of chunk [left, right) by heads that walk one path together (a single head, or a KV group).
-template <class T>
-double chunk_score(prune_request<T>& q, std::vector<query_groups const*> const& heads, std::int32_t kv_head,
+template <class T, class KV>
+double chunk_score(prune_request<T, KV>& q, std::vector<query_groups const*> const& heads, std::int32_t kv_head,
                    std::int32_t chunk, std::int32_t left, std::int32_t right) {
     double const minus_infinity = -std::numeric_limits<double>::infinity();
     auto const channels = static_cast<std::int32_t>(q.p.queries.extent[3]);
@@ -275,8 +276,8 @@ inline std::vector<std::int32_t> keep_best(std::vector<std::int32_t> const& left
 
 /// Stage `index` for query block `m` (of that stage) and list head `list_head`. `parents`: left ends of the chunks that
 /// the stage before kept for the block around this one; not read by stage 0.
-template <class T>
-pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32_t m, std::int32_t list_head,
+template <class T, class KV>
+pruned_list prune_stage_list(prune_request<T, KV>& q, std::int32_t index, std::int32_t m, std::int32_t list_head,
                              std::vector<std::int32_t> const& parents) {
     prune_method const& method = q.p.method;
     prune_stage const& stage = method.stages[index];
@@ -333,7 +334,8 @@ pruned_list prune_stage_list(prune_request<T>& q, std::int32_t index, std::int32
                                                                 right, static_cast<std::int32_t>(i)));
                 continue;
             }
-            list.score[i] = std::fmax(list.score[i], chunk_score(q, heads, head / group, stage.chunk, left, right));
+            double const found = chunk_score(q, heads, head / group, stage.chunk, left, right);
+            list.score[i] = std::fmax(list.score[i], found * double{q.p.scales.of_keys(head / group)});
         }
     }
     list.kept = keep_best(list.left, list.score, stage.keep);

@@ -43,8 +43,8 @@ struct cached_list {
 };
 
 /// The list of `stage` that `slot` and `list_head` keep.
-template <class T>
-cached_list cached_list_of(sparse_decode_params<T> const& p, std::int32_t stage, std::int32_t slot,
+template <class T, class KV>
+cached_list cached_list_of(sparse_decode_params<T, KV> const& p, std::int32_t stage, std::int32_t slot,
                            std::int32_t list_head) {
     batch_shape const shape = p.shape();
     std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
@@ -54,18 +54,19 @@ cached_list cached_list_of(sparse_decode_params<T> const& p, std::int32_t stage,
 }
 
 /// Runs the stages that are due for request `b` in `slot` and stores their lists: left ends, and block ids in the last.
-template <class T>
-void refresh_slot(sparse_decode_params<T> const& p, std::int32_t b, std::int32_t slot, prune_rounding rounding) {
-    prune_params<T> const pruning{.queries = p.queries,
-                                  .keys = p.keys,
-                                  .kv = p.kv,
-                                  .method = p.method,
-                                  .lookahead = p.cache.intervals.steps[0],
-                                  .rotation = p.rotation,
-                                  .scan = p.scan};
+template <class T, class KV>
+void refresh_slot(sparse_decode_params<T, KV> const& p, std::int32_t b, std::int32_t slot, prune_rounding rounding) {
+    prune_params<T, KV> const pruning{.queries = p.queries,
+                                      .keys = p.keys,
+                                      .kv = p.kv,
+                                      .method = p.method,
+                                      .lookahead = p.cache.intervals.steps[0],
+                                      .rotation = p.rotation,
+                                      .scan = p.scan,
+                                      .scales = p.scales};
     batch_shape const shape = p.shape();
     std::int32_t const heads = list_heads_of(p.method.sharing, shape.heads, shape.kv_heads);
-    prune_request<T> q(pruning, b, rounding);
+    prune_request<T, KV> q(pruning, b, rounding);
     std::int32_t const last = p.method.stage_count - 1;
     for (std::int32_t i = first_stage_due(p.cache.step[slot], p.cache.intervals.steps, last + 1); i <= last; ++i)
         for (std::int32_t h = 0; h < heads; ++h) {
@@ -84,9 +85,9 @@ void refresh_slot(sparse_decode_params<T> const& p, std::int32_t b, std::int32_t
 
 /// Computes `p` on host pointers: checks it, refreshes what is due in p.cache, writes p.output and p.lse, and counts
 /// one step in every slot that was used. Padded rows give 0 and -inf, and touch no slot.
-template <class T>
-status sparse_decode(sparse_decode_params<T> const& p, attend_result* exact = nullptr, run_options const& options = {},
-                     prune_rounding rounding = {}) {
+template <class T, class KV>
+status sparse_decode(sparse_decode_params<T, KV> const& p, attend_result* exact = nullptr,
+                     run_options const& options = {}, prune_rounding rounding = {}) {
     if (auto s = check(p); !s) return s;
     batch_shape const shape = p.shape();
     std::vector<std::int32_t> lengths(static_cast<std::size_t>(shape.batch)), slots(lengths.size(), -1);
@@ -101,7 +102,7 @@ status sparse_decode(sparse_decode_params<T> const& p, attend_result* exact = nu
         std::int32_t const slot = slots[static_cast<std::size_t>(b)];
         if (slot >= 0) refresh_slot(p, static_cast<std::int32_t>(b), slot, rounding);
     });
-    attend_params<T> attention = attend_part(p);
+    attend_params<T, KV> attention = attend_part(p);
     attention.kv.length = lengths.data();                              // a padded row sees no key
     if (shape.batch > 0) attention.selection.list_row = slots.data();  // of no request, it may be null
     if (auto s = attend(attention, exact, options); !s) return s;

@@ -74,7 +74,9 @@ WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::in
         return;
     }
 #endif
-    *reinterpret_cast<uint4*>(queries + query_chunk_offset<HeadDim>(row, chunk)) = v;
+    std::uint32_t const place =
+        Unit == product_unit::widened ? widened_place(static_cast<std::uint32_t>(chunk)) : chunk;
+    *reinterpret_cast<uint4*>(queries + query_chunk_offset<HeadDim>(row, place)) = v;
 }
 
 /// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier

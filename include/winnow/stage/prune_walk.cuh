@@ -5,8 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/stage/prune_rows.cuh"
 #include "winnow/stage/prune_turned.cuh"
@@ -14,14 +16,19 @@
 
 namespace winnow {
 
+/// What keys are stored as.
+template <class T, product_unit Unit>
+using stored_key = std::conditional_t<Unit == product_unit::widened, fp8_e4m3, T>;
+
 /// Key `position` of one request and KV head; null for no_key and for keys on bad pages, which read as zeros.
-template <class T>
-WINNOW_DEVICE T const* key_at(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
-                              std::int32_t position) {
+template <product_unit Unit, class T>
+WINNOW_DEVICE stored_key<T, Unit> const* key_at(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
+                                                std::int32_t position) {
     if (position == no_key) return nullptr;
     tensor_view<T const, 4> const& keys = a.params.keys;
     token_location const where = locate(a.params.kv, a.page_size, keys.extent[0], b, position);
-    return where.outer < 0 ? nullptr : keys.data + keys.offset(where.outer, where.token, kv_head);
+    if (where.outer < 0) return nullptr;
+    return reinterpret_cast<stored_key<T, Unit> const*>(keys.data) + keys.offset(where.outer, where.token, kv_head);
 }
 
 /// Products with the rows held in shared memory, and their maxima.
@@ -74,7 +81,9 @@ struct prune_prober {
         score<probe_keys<HeadDim, Tiles>>(found, position, [&](probe_keys<HeadDim, Tiles>& keys) {
             WINNOW_UNROLL
             for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
-            for (int h = 0; h < 2; ++h) load_key<T, HeadDim>(keys.part[t][h], key_at(a, b, kv_head, position[t][h]));
+            for (int h = 0; h < 2; ++h)
+                load_key<T, HeadDim>(keys.part[t][h], key_at<Unit>(a, b, kv_head, position[t][h]));
+            if constexpr (Unit == product_unit::widened) widen_keys<T>(keys);
         });
     }
     /// found[slot][half] of two keys of each slot, the centres of both halves of a branch.
@@ -90,7 +99,7 @@ struct prune_prober {
                 for (int s = 0; s < Slots; ++s) {
                     WINNOW_UNROLL
                     for (int h = 0; h < 2; ++h) {
-                        load_key<T, HeadDim>(keys.part[s][h], key_at(a, b, kv_head, position[s][h]));
+                        load_key<T, HeadDim>(keys.part[s][h], key_at<Unit>(a, b, kv_head, position[s][h]));
                         turn_key<T, HeadDim>(keys.part[s][h], turning.turns,
                                              turning.first_chunk + 8 * s +
                                                  static_cast<std::int32_t>(threadIdx.x % 32 / 4));
@@ -106,7 +115,7 @@ struct prune_prober {
             score<probe_keys<HeadDim, 1>>(found, position, [&](probe_keys<HeadDim, 1>& keys) {
                 WINNOW_UNROLL
                 for (int s = 0; s < 2; ++s) {
-                    load_key<T, HeadDim>(keys.part[0][s], key_at(a, b, kv_head, position[0][s]));
+                    load_key<T, HeadDim>(keys.part[0][s], key_at<Unit>(a, b, kv_head, position[0][s]));
                     turn_key<T, HeadDim>(keys.part[0][s], turning.turns,
                                          turning.first_chunk + 8 * s + static_cast<std::int32_t>(threadIdx.x % 32 / 4));
                 }
@@ -130,7 +139,7 @@ struct prune_prober {
                 WINNOW_UNROLL
                 for (int s = 0; s < 2 * tiles; ++s) {
                     at[s / 2][s % 2] = s < Slots ? position[s < Slots ? s : 0][h] : no_key;
-                    load_key<T, HeadDim>(keys.part[s / 2][s % 2], key_at(a, b, kv_head, at[s / 2][s % 2]));
+                    load_key<T, HeadDim>(keys.part[s / 2][s % 2], key_at<Unit>(a, b, kv_head, at[s / 2][s % 2]));
                 }
                 held_rows copy = rows;
                 copy.queries += h * turning.copy_rows * HeadDim * 2;
@@ -275,7 +284,7 @@ WINNOW_DEVICE void summarise(uint4 (&part)[Parts][HeadDim / 32], prune_prober<T,
     channel_summary_of<How, T> of[HeadDim / 32];
     for (std::int32_t key = left; key < right; ++key) {
         uint4 v[HeadDim / 32];
-        load_key<T, HeadDim>(v, key_at(prober.a, prober.b, prober.kv_head, key));
+        load_key<T, HeadDim>(v, key_at<Unit>(prober.a, prober.b, prober.kv_head, key));
         WINNOW_UNROLL
         for (int j = 0; j < HeadDim / 32; ++j) of[j].add(v[j]);
     }

@@ -10,7 +10,9 @@
 #include <limits>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/core/math.hpp"
+#include "winnow/ptx/convert.cuh"
 #include "winnow/ptx/min_max.cuh"
 #include "winnow/ptx/mma_sync.cuh"
 #include "winnow/tile/probe_layout.hpp"
@@ -32,6 +34,31 @@ WINNOW_DEVICE void load_key(uint4 (&part)[HeadDim / 32], T const* key) {
     uint4 const* const at = reinterpret_cast<uint4 const*>(key) + threadIdx.x % 4;
     WINNOW_UNROLL
     for (int j = 0; j < HeadDim / 32; ++j) part[j] = key != nullptr ? at[4 * j] : make_uint4(0, 0, 0, 0);
+}
+
+/// The same of a key in fp8, which waits in every other part for widen_keys: 16 channels a load, see widened_place.
+template <class T, int HeadDim>
+WINNOW_DEVICE void load_key(uint4 (&part)[HeadDim / 32], fp8_e4m3 const* key) {
+    uint4 const* const at = reinterpret_cast<uint4 const*>(key) + threadIdx.x % 4;
+    WINNOW_UNROLL
+    for (int i = 0; i < HeadDim / 64; ++i) part[2 * i] = key != nullptr ? at[4 * i] : make_uint4(0, 0, 0, 0);
+}
+
+/// Widens keys in fp8 to T, exactly, once all of them are under way: a key that is widened where it is loaded keeps the
+/// next one waiting.
+template <class T, int HeadDim, int Tiles>
+WINNOW_DEVICE void widen_keys(probe_keys<HeadDim, Tiles>& keys) {
+    WINNOW_UNROLL
+    for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
+    for (int h = 0; h < 2; ++h) WINNOW_UNROLL
+    for (int i = 0; i < HeadDim / 64; ++i) {
+        uint4(&part)[HeadDim / 32] = keys.part[t][h];
+        uint4 const v = part[2 * i];
+        part[2 * i] =
+            make_uint4(ptx::widen<T>(v.x), ptx::widen<T>(v.x >> 16), ptx::widen<T>(v.y), ptx::widen<T>(v.y >> 16));
+        part[2 * i + 1] =
+            make_uint4(ptx::widen<T>(v.z), ptx::widen<T>(v.z >> 16), ptx::widen<T>(v.w), ptx::widen<T>(v.w >> 16));
+    }
 }
 
 /// product[tile][2 h + e] += key g + 8 h of the tile times query row 2 q + e of the eight at `queries`, whose pairs of

@@ -15,6 +15,14 @@ WINNOW_HOST_DEVICE constexpr std::uint32_t query_chunk_offset(std::uint32_t row,
     return row * (HeadDim * 2) + ((chunk ^ ((row & 1u) << 2)) << 4);
 }
 
+/// Keys of one byte a channel come 16 channels at a time, two chunks side by side: lane q holds chunks 8 i + 2 q and the
+/// next one, where it would hold 8 i + q and 8 i + q + 4 of wider keys. So chunks of query rows change places.
+///
+/// Place of chunk `chunk` in a row that meets such keys.
+WINNOW_HOST_DEVICE constexpr std::uint32_t widened_place(std::uint32_t chunk) {
+    return (chunk & ~7u) | (chunk & 1u) << 2 | (chunk & 7u) >> 1;
+}
+
 /// wgmma reads rows as panels of 64 channels, 16 for each step. A step's channels are those that a lane's registers hold,
 /// so that keys stay as they were loaded: word w of chunk 4 j + q belongs to step 2 j + w / 2, there to channels 2 q and
 /// 2 q + 1, behind eight others where w is odd.
