@@ -5,6 +5,7 @@
 
 #include "support/attend_run.cuh"
 #include "support/check.cuh"
+#include "support/fp8_cache.cuh"
 #include "support/harness.cuh"
 #include "support/lists.hpp"
 #include "winnow/op/prune.cuh"
@@ -36,6 +37,31 @@ prepared dense(problem_shape const& s) {
     check_output(c->tensors, c->run->params);
     double const pairs = s.causal_pairs();
     return ready(c, {.flops = s.flops(pairs), .bytes = s.row_bytes() + s.key_bytes(), .keys_read = pairs / s.queries});
+}
+
+// Decode over an fp8 cache. dense_ms is the same call over the same numbers in bf16.
+prepared dense_fp8(problem_shape const& s) {
+    struct fp8_case {
+        explicit fp8_case(problem_shape const& shape) : wide(shape), cache(wide.tensors) {}
+        attend_case wide;
+        fp8_cache cache;
+        std::unique_ptr<attend_run_of<fp8_e4m3>> run;
+    };
+    auto const c = std::make_shared<fp8_case>(s);
+    c->cache.take(c->wide.tensors);
+    auto const a = c->wide.tensors.dense();
+    attend_params<bf16, fp8_e4m3> p;
+    p.queries = a.queries, p.output = a.output, p.kv = a.kv, p.scale = a.scale;
+    p.keys = c->cache.keys(a.keys), p.values = c->cache.values(a.values), p.scales = c->cache.scales();
+    c->run = std::make_unique<attend_run_of<fp8_e4m3>>(p);
+    c->run->once();
+    check_output(c->wide.tensors, a);
+    double const pairs = s.causal_pairs();
+    return {[c](cudaStream_t stream) { return c->run->launch(stream); },
+            {.flops = s.flops(pairs),
+             .bytes = s.row_bytes() + s.key_bytes() / 2,
+             .keys_read = pairs / s.queries,
+             .dense_ms = dense_ms(c->wide.tensors)}};
 }
 
 // --- Block lists -----------------------------------------------------------------------------------------------------
@@ -151,6 +177,14 @@ void add_all() {
                 add(named(quick, "dense_decode/" + size_name(keys) + "/batch:" + std::to_string(batch) +
                                      (page == 0 ? "/contiguous" : "/page:" + std::to_string(page))),
                     in_us, [=] { return dense({.batch = batch, .keys = keys, .page_size = page}); });
+            }
+    for (std::int32_t const batch : {1, 8})
+        for (std::int32_t const keys : {32 * k, 128 * k, M})
+            for (std::int32_t const page : {0, 1, 16, 64}) {
+                bool const quick = keys == 128 * k && batch == 8 && page == 16;
+                add(named(quick, "dense_decode/" + size_name(keys) + "/batch:" + std::to_string(batch) +
+                                     (page == 0 ? "/contiguous" : "/page:" + std::to_string(page)) + "/fp8"),
+                    in_us, [=] { return dense_fp8({.batch = batch, .keys = keys, .page_size = page}); });
             }
 }
 

@@ -8,6 +8,7 @@
 #include "support/attend_run.cuh"
 #include "support/check.cuh"
 #include "support/decode_case.cuh"
+#include "support/fp8_cache.cuh"
 #include "support/harness.cuh"
 #include "winnow/op/sparse.cuh"
 
@@ -96,6 +97,50 @@ prepared decode_turned(problem_shape const& s, prune_method const& method, std::
             [c](cudaStream_t stream) { c->set_step(1, stream); }};
 }
 
+// A step over an fp8 cache: the tensors, steps and lists of a case in bf16, which is never launched. dense_ms is dense
+// attention over the same numbers in bf16.
+struct fp8_decode {
+    fp8_decode(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals)
+        : wide(s, method, intervals), cache(wide.tensors) {
+        sparse_decode_params<bf16> const& p = wide.params;
+        params.queries = p.queries, params.output = p.output, params.kv = p.kv, params.scale = p.scale;
+        params.keys = cache.keys(p.keys), params.values = cache.values(p.values), params.scales = cache.scales();
+        params.method = p.method, params.cache = p.cache;
+        made = plan(params, this_machine().info);
+        require(made.why);
+        scratch = device_array<char>(made.workspace_bytes);
+    }
+    status launch(cudaStream_t stream) const {
+        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
+    }
+    // One step over inputs of this kind in which every stage runs.
+    void refresh(draw kind) {
+        cudaStream_t const stream = this_machine().stream;
+        wide.tensors.fill_inputs(kind);
+        cache.take(wide.tensors);
+        wide.set_step(0, stream);
+        require(launch(stream));
+        require(cudaStreamSynchronize(stream), "sparse_decode");
+    }
+
+    decode_case wide;
+    fp8_cache cache;
+    sparse_decode_params<bf16, fp8_e4m3> params;
+    sparse_plan made;
+    device_array<char> scratch;
+};
+
+prepared decode_fp8(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
+    auto const c = std::make_shared<fp8_decode>(s, method, intervals_with_cached(method, cached_stages));
+    c->refresh(draw::integers);
+    c->wide.check_last();
+    c->refresh(draw::normal);
+    return {[c](cudaStream_t stream) { return c->launch(stream); },
+            {.keys_read = c->wide.keys_read(), .dense_ms = dense_ms(c->wide.tensors)},
+            {},
+            [c](cudaStream_t stream) { c->wide.set_step(1, stream); }};
+}
+
 // The mean over whole refresh cycles, from step 0 on; the context does not grow.
 prepared decode_mean(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals) {
     auto const c = std::make_shared<decode_case>(s, method, intervals);
@@ -168,10 +213,21 @@ void add_turned() {
         }
 }
 
+void add_fp8() {
+    for (std::int32_t const batch : {1, 8})
+        for (std::int32_t const keys : {128 * k, M})
+            for (std::int32_t cached = 0; cached <= hip_3k.stage_count; ++cached)
+                add("full/sparse_decode/" + size_name(keys) + "/batch:" + std::to_string(batch) +
+                        "/page:16/hip_3k/fp8/stages_cached:" + std::to_string(cached),
+                    benchmark::kMicrosecond,
+                    [=] { return decode_fp8({.batch = batch, .keys = keys, .page_size = 16}, hip_3k, cached); });
+}
+
 void add_all() {
     add_prefill();
     add_decode();
     add_turned();
+    add_fp8();
 }
 
 }  // namespace

@@ -13,10 +13,11 @@
 
 namespace winnow::bench {
 
-/// A planned call with its workspace.
-class attend_run {
+/// A planned call with its workspace, over keys and values that are stored as KV.
+template <class KV>
+class attend_run_of {
 public:
-    explicit attend_run(attend_params<bf16> const& p)
+    explicit attend_run_of(attend_params<bf16, KV> const& p)
         : params(p), plan_(plan(p, this_machine().info)), scratch_(plan_.workspace_bytes) {
         require(plan_.why);
     }
@@ -30,12 +31,13 @@ public:
         require(cudaStreamSynchronize(stream), "attend");
     }
 
-    attend_params<bf16> const params;
+    attend_params<bf16, KV> const params;
 
 private:
     attend_plan plan_;
     device_array<char> scratch_;
 };
+using attend_run = attend_run_of<bf16>;
 
 /// Milliseconds of dense attention over the problem's tensors, which overwrites its output: median of three after a
 /// warm-up, measured once per shape.

@@ -58,15 +58,19 @@ struct decode_case {
     /// Throws unless the last request's output is the reference's, on integer inputs, on which both choose the same
     /// lists. Leaves random normal inputs behind.
     void check() {
-        problem_shape const& s = tensors.shape;
         tensors.fill_inputs(draw::integers);
         refresh_all();
+        check_last();
+        tensors.fill_inputs(draw::normal);
+    }
+    /// The check itself, after a step in which every stage ran on integer inputs.
+    void check_last() const {
+        problem_shape const& s = tensors.shape;
         auto p = tensors.dense();
         p.window = params.method.window;
         host_lists const l =
             reference_lists(tensors, p, params.method, s.batch - 1, 0, params.cache.intervals.steps[0]);
         check_rows(tensors, p, {s.batch - 1, 0, 1}, s.kv_heads - 1, &l, 0);
-        tensors.fill_inputs(draw::normal);
     }
     /// Lists of the inputs as they are, and step 1.
     void fill_lists() const {
