@@ -1,5 +1,5 @@
 /* Calls libwinnow.so from C11. Without a GPU: versions, bad input, a workspace query. With one: a decode step of two
- * requests over a paged cache, compared with plain loops. Exit 0 if all is as it should be. */
+ * requests over a paged cache, in bf16 and in fp8, compared with plain loops. Exit 0 if all is as it should be. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +82,26 @@ static void check_without_device(void) {
     bad.kv.layout = 17;
     expect_status(winnow_attend(&bad, &device, NULL, 0, NULL), WINNOW_OUT_OF_RANGE, "kv.layout",
                   "a number that is no enumerator is refused");
+    /* An fp8 cache with a scale for each KV head. */
+    bad = p;
+    bad.format.stored = WINNOW_AS_FP8_E4M3;
+    bad.format.scale_heads = kv_heads;
+    expect_status(winnow_attend_workspace(&bad, &device, &bytes), WINNOW_OK, "ok", "an fp8 cache is accepted");
+    bad.format.scale_heads = 3;
+    expect_status(winnow_attend(&bad, &device, NULL, 0, NULL), WINNOW_BAD_EXTENT, "scales.heads",
+                  "scales for another number of heads are refused");
+    bad.format.scale_heads = 0;
+    bad.queries = bad.output = winnow_packed(any, batch, 5, heads, head_dim);
+    expect_status(winnow_attend(&bad, &device, NULL, 0, NULL), WINNOW_UNSUPPORTED, "queries.extent[1]",
+                  "a prefill over an fp8 cache is refused");
+    bad = p;
+    bad.format.stored = 2;
+    expect_status(winnow_attend(&bad, &device, NULL, 0, NULL), WINNOW_OUT_OF_RANGE, "format.stored",
+                  "an unknown format is refused");
+    bad = p;
+    bad.format.key_scale = any;
+    expect_status(winnow_attend(&bad, &device, NULL, 0, NULL), WINNOW_UNSUPPORTED, "scales",
+                  "scales of a cache that is not fp8 are refused");
     expect_status(winnow_attend(NULL, &device, NULL, 0, NULL), WINNOW_NULL_POINTER, "params",
                   "missing params are refused");
 
@@ -111,6 +131,10 @@ static void check_without_device(void) {
     corrected.base.window.recent = 2048;
     corrected.base.scale = 0.0884f;
     expect_status(winnow_delta_workspace(&corrected, &device, &bytes), WINNOW_OK, "ok", "delta correction is accepted");
+    corrected.base.format.stored = WINNOW_AS_FP8_E4M3;
+    expect_status(winnow_delta_workspace(&corrected, &device, &bytes), WINNOW_UNSUPPORTED, "base.format.stored",
+                  "delta correction over an fp8 cache is refused");
+    corrected.base.format.stored = WINNOW_AS_DTYPE;
     corrected.options.gamma = 0;
     expect_status(winnow_delta(&corrected, &device, any, bytes, NULL), WINNOW_OUT_OF_RANGE, "options.gamma",
                   "a spacing of 0 is refused");
@@ -144,12 +168,12 @@ static float from_bf16(uint16_t bits) {
     return x;
 }
 
-/* Numbers in [-1, 1) that bf16 holds exactly. */
-static void fill(uint16_t* values, size_t count) {
+/* Numbers of so many bits in [-1, 1), which bf16 holds exactly. */
+static void fill(uint16_t* values, size_t count, int bits) {
     static uint32_t state = 1;
     for (size_t i = 0; i < count; ++i) {
         state = state * 1664525u + 1013904223u;
-        const float x = (float)(state >> 25) / 64 - 1;
+        const float x = (float)(state >> (32 - bits)) / (float)(1 << (bits - 1)) - 1;
         uint32_t word;
         memcpy(&word, &x, sizeof word);
         values[i] = (uint16_t)(word >> 16);
@@ -179,31 +203,59 @@ static double largest_error(const uint16_t* q, const uint16_t* k, const uint16_t
     return worst;
 }
 
-static void check_on_device(const winnow_device* device) {
-    static uint16_t q[batch * heads * head_dim], k[pages * page_size * kv_heads * head_dim], v[sizeof k / 2];
-    static uint16_t o[sizeof q / 2];
-    /* Request 0 has 40 keys in pages 5, 1, 7; request 1 has 16 keys in page 2. */
-    const int32_t table[batch * table_width] = {5, 1, 7, 2, 0, 0}, lengths[batch] = {40, 16};
-    fill(q, sizeof q / 2);
-    fill(k, sizeof k / 2);
-    fill(v, sizeof v / 2);
-    void* const device_o = to_device(o, sizeof o);
-    const winnow_attend_params p =
-        decode_step(to_device(q, sizeof q), to_device(k, sizeof k), to_device(v, sizeof v), device_o,
-                    to_device(table, sizeof table), to_device(lengths, sizeof lengths));
+/* Runs the step and compares the output with plain loops. */
+static void run_step(const winnow_attend_params* p, const winnow_device* device, const uint16_t* q, const uint16_t* k,
+                     const uint16_t* v, const int32_t* table, const int32_t* lengths, const char* what) {
+    static uint16_t o[batch * heads * head_dim];
     size_t bytes = 0;
-    expect_status(winnow_attend_workspace(&p, device, &bytes), WINNOW_OK, "ok", "the workspace is known");
+    expect_status(winnow_attend_workspace(p, device, &bytes), WINNOW_OK, "ok", "the workspace is known");
     void* workspace = NULL;
     if (bytes > 0) must(cudaMalloc(&workspace, bytes), "cudaMalloc");
+    must(cudaMemset(p->output.data, 0xff, sizeof o), "cudaMemset");
     cudaStream_t stream;
     must(cudaStreamCreate(&stream), "cudaStreamCreate");
-    expect_status(winnow_attend(&p, device, workspace, bytes, stream), WINNOW_OK, "ok", "the step is launched");
+    expect_status(winnow_attend(p, device, workspace, bytes, stream), WINNOW_OK, "ok", "the step is launched");
     must(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-    must(cudaMemcpy(o, device_o, sizeof o, cudaMemcpyDeviceToHost), "cudaMemcpy");
-    const double error = largest_error(q, k, v, o, table, lengths, &p);
+    must(cudaMemcpy(o, p->output.data, sizeof o, cudaMemcpyDeviceToHost), "cudaMemcpy");
+    const double error = largest_error(q, k, v, o, table, lengths, p);
     /* Outputs are below 1: half a step of bf16 is 2^-9, and rounding the weights costs as much. */
-    expect(error <= 1.0 / 128, "the output is that of plain loops");
+    expect(error <= 1.0 / 128, what);
     printf("    largest error %.1e\n", error);
+}
+
+static void check_on_device(const winnow_device* device) {
+    static uint16_t q[batch * heads * head_dim], k[pages * page_size * kv_heads * head_dim], v[sizeof k / 2];
+    static int64_t slots[pages * page_size];
+    /* Request 0 has 40 keys in pages 5, 1, 7; request 1 has 16 keys in page 2. */
+    const int32_t table[batch * table_width] = {5, 1, 7, 2, 0, 0}, lengths[batch] = {40, 16};
+    fill(q, sizeof q / 2, 7);
+    fill(k, sizeof k / 2, 4); /* so that fp8 holds them, and a power of two of them, too */
+    fill(v, sizeof v / 2, 4);
+    for (int i = 0; i < pages * page_size; ++i) slots[i] = i;
+    void *const device_k = to_device(k, sizeof k), *const device_v = to_device(v, sizeof v);
+    winnow_attend_params p = decode_step(to_device(q, sizeof q), device_k, device_v, to_device(q, sizeof q),
+                                         to_device(table, sizeof table), to_device(lengths, sizeof lengths));
+    run_step(&p, device, q, k, v, table, lengths, "the output is that of plain loops");
+
+    /* The same rows appended to an fp8 cache, with scales for each KV head. */
+    const float key_scale[kv_heads] = {0.5f, 2}, value_scale[kv_heads] = {1, 0.25f};
+    winnow_cache_format format = {WINNOW_AS_FP8_E4M3, kv_heads, NULL, NULL};
+    format.key_scale = to_device(key_scale, sizeof key_scale);
+    format.value_scale = to_device(value_scale, sizeof value_scale);
+    void *key_cache = NULL, *value_cache = NULL;
+    must(cudaMalloc(&key_cache, sizeof k / 2), "cudaMalloc");
+    must(cudaMalloc(&value_cache, sizeof v / 2), "cudaMalloc");
+    winnow_append_params a = winnow_append_defaults();
+    a.dtype = WINNOW_BF16;
+    a.keys = winnow_packed(device_k, pages * page_size, kv_heads, head_dim, 1);
+    a.values = winnow_packed(device_v, pages * page_size, kv_heads, head_dim, 1);
+    a.key_cache = p.keys = winnow_packed(key_cache, pages, page_size, kv_heads, head_dim);
+    a.value_cache = p.values = winnow_packed(value_cache, pages, page_size, kv_heads, head_dim);
+    a.slot = to_device(slots, sizeof slots);
+    a.format = p.format = format;
+    expect_status(winnow_append(&a, device, NULL, 0, NULL), WINNOW_OK, "ok", "rows are appended to an fp8 cache");
+    must(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    run_step(&p, device, q, k, v, table, lengths, "the output over the fp8 cache is the same");
 }
 
 #endif

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Calls libwinnow.so from Python, with no tensor library: attention over two halves of the keys, merged.
+"""Calls libwinnow.so from Python, with no tensor library: attention over two halves of the keys, merged; a step of
+sparse decode over an fp8 cache.
 
     python3 examples/c_api/call_from_python.py build/gpu/examples/c_api/libwinnow.so
 
@@ -91,6 +92,17 @@ def check_without_device(library):
            "a rotation without positions is refused")
     append.position = STAND_IN
     expect(library.workspace_bytes(append, device) == 0, "appending takes no workspace")
+    # An fp8 cache: half the bytes, with scales; what it does not serve is refused.
+    decode.format = winnow.CacheFormat(winnow.AS_FP8_E4M3, 8, STAND_IN, STAND_IN)
+    expect(library.workspace_bytes(decode, device) > 0, "decoding over an fp8 cache is accepted")
+    decode.format.scale_heads = 3
+    expect(refused(lambda: library.workspace_bytes(decode, device), 2, "scales.heads must be 1 or"),
+           "scales for another number of heads are refused")
+    decode.format.scale_heads, decode.method.scorer = 8, winnow.MEAN_KEY
+    expect(refused(lambda: library.workspace_bytes(decode, device), 5, "method.scorer must be tree_probe or centre_probe"),
+           "a scorer that reads no fp8 keys is refused")
+    append.format.stored = 7
+    expect(refused(lambda: library.workspace_bytes(append, device), 6, "format.stored"), "an unknown format is refused")
     # A cascading cache says how much memory it needs, too.
     cache = winnow.CascadeCache(layout=library.cascade_layout(64, 16384, 4), sequences=4, kv_heads=8, head_dim=128)
     print(f"cascading caches of 4 sequences: {library.cascade_cache_bytes(cache, winnow.BF16)} bytes")
@@ -225,6 +237,34 @@ def check_on_device(library, device, memory):
         expect(error <= 1 / 128, f"{name}: largest error {error:.1e}")
 
 
+def check_fp8_on_device(library, device, memory):
+    """Three requests look at the same page of an fp8 cache, each with a query of its own; lists hold all that is left."""
+    generator = random.Random(2)
+    q = [generator.randrange(-64, 64) / 64 for _ in range(ROWS * HEADS * HEAD_DIM)]
+    k, v = ([generator.randrange(-8, 8) / 8 for _ in range(KEYS * KV_HEADS * HEAD_DIM)] for _ in range(2))
+    cache_bytes, output_bytes, stream = KEYS * KV_HEADS * HEAD_DIM, ROWS * HEADS * HEAD_DIM * 2, memory.stream()
+    scales = [memory.put(struct.pack("<2f", *pair)) for pair in ((0.5, 2), (0.25, 1))]
+    form = winnow.CacheFormat(winnow.AS_FP8_E4M3, KV_HEADS, *scales)
+    caches = [winnow.tensor(memory.put(bytes(cache_bytes)), [1, KEYS, KV_HEADS, HEAD_DIM]) for _ in range(2)]
+    library.launch(winnow.AppendParams(
+        dtype=winnow.BF16, keys=winnow.tensor(memory.put(bf16_bytes(k)), [KEYS, KV_HEADS, HEAD_DIM]),
+        values=winnow.tensor(memory.put(bf16_bytes(v)), [KEYS, KV_HEADS, HEAD_DIM]), key_cache=caches[0],
+        value_cache=caches[1], slot=memory.put(struct.pack(f"<{KEYS}q", *range(KEYS))), format=form), device, stream=stream)
+    method, output = library.method("hip_tiny"), memory.put(bytes(output_bytes))
+    lists = memory.put(bytes(4 * library.stage_cache_entries(method, HEADS, KV_HEADS, ROWS)))
+    decode = winnow.SparseDecodeParams(
+        dtype=winnow.BF16, queries=winnow.tensor(memory.put(bf16_bytes(q)), [ROWS, 1, HEADS, HEAD_DIM]), keys=caches[0],
+        values=caches[1], method=method, scale=HEAD_DIM**-0.5, format=form,
+        kv=winnow.KvIndex(layout=winnow.BLOCK_TABLE, length=memory.put(struct.pack(f"<{ROWS}i", *[KEYS] * ROWS)),
+                          pages=memory.put(struct.pack(f"<{ROWS}i", *[0] * ROWS)), table_stride=1, max_length=KEYS),
+        cache=winnow.StageCache(memory.put(bytes(4 * ROWS)), lists, None, ROWS, library.intervals()),
+        output=winnow.tensor(output, [ROWS, 1, HEADS, HEAD_DIM]))
+    needed = library.workspace_bytes(decode, device)
+    library.launch(decode, device, memory.put(bytes(needed)), needed, stream)
+    error = max(abs(a - b) for a, b in zip(bf16_values(memory.get(output, output_bytes)), plain_attention(q, k, v)))
+    expect(error <= 1 / 128, f"sparse decode over an fp8 cache: largest error {error:.1e}")
+
+
 def main():
     library = winnow.Library(sys.argv[1] if len(sys.argv) > 1 else "./libwinnow.so")
     print(f"winnow {library.version}, ABI version {winnow.ABI_VERSION}")
@@ -237,6 +277,7 @@ def main():
         memory = device_memory()
         if memory:
             check_on_device(library, device, memory)
+            check_fp8_on_device(library, device, memory)
         else:
             print("a device, but neither PyTorch nor libcudart.so (WINNOW_CUDART): no launch")
     print(f"{failures} FAILED" if failures else "all as it should be")

@@ -161,6 +161,16 @@ inline rope from(winnow_rope const& c) {
             .inverse_frequency = c.inverse_frequency};
 }
 
+inline cache_scales from(winnow_cache_format const& c) {
+    return {.key = c.key_scale, .value = c.value_scale, .heads = c.scale_heads == 0 ? 1 : c.scale_heads};
+}
+
+/// Operators whose caches may be stored as something else than T.
+template <class C>
+concept has_format = requires(C const& c) {
+    c.format.stored;
+};
+
 inline cascade_layout from(winnow_cascade_layout const& c) {
     cascade_layout layout;
     layout.sinks = c.sinks;
@@ -205,12 +215,13 @@ inline cascade_scorer from(winnow_cascade_scorer const& c) {
 }
 
 // --- Params: one function an operator --------------------------------------------------------------------------------
+// KV: what a cache holds, for operators that have a format.
 
-template <class T>
-attend_params<T> params_of(winnow_attend_params const& c) {
+template <class T, class KV = T>
+attend_params<T, KV> params_of(winnow_attend_params const& c) {
     return {.queries = view<T const, 4>(c.queries),
-            .keys = view<T const, 4>(c.keys),
-            .values = view<T const, 4>(c.values),
+            .keys = view<KV const, 4>(c.keys),
+            .values = view<KV const, 4>(c.values),
             .kv = from(c.kv),
             .rows = from(c.rows),
             .selection = selection<std::int32_t const>(c.selection),
@@ -224,7 +235,8 @@ attend_params<T> params_of(winnow_attend_params const& c) {
             .tail = c.tail,
             .tail_step = c.tail_step,
             .rotation = from(c.rotation),
-            .sink_logits = c.sink_logits};
+            .sink_logits = c.sink_logits,
+            .scales = from(c.format)};
 }
 
 inline delta_options from(winnow_delta_options const& c) {
@@ -239,10 +251,10 @@ delta_params<T> params_of(winnow_delta_params const& c) {
     return {.base = params_of<T>(c.base), .options = from(c.options)};
 }
 
-template <class T>
-prune_params<T> params_of(winnow_prune_params const& c) {
+template <class T, class KV = T>
+prune_params<T, KV> params_of(winnow_prune_params const& c) {
     return {.queries = view<T const, 4>(c.queries),
-            .keys = view<T const, 4>(c.keys),
+            .keys = view<KV const, 4>(c.keys),
             .kv = from(c.kv),
             .rows = from(c.rows),
             .method = from(c.method),
@@ -250,7 +262,8 @@ prune_params<T> params_of(winnow_prune_params const& c) {
             .mask = from(c.mask),
             .lookahead = c.lookahead,
             .rotation = from(c.rotation),
-            .scan = static_cast<scan_style>(c.scan)};
+            .scan = static_cast<scan_style>(c.scan),
+            .scales = from(c.format)};
 }
 
 template <class T>
@@ -273,11 +286,11 @@ sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
             .scan = static_cast<scan_style>(c.scan)};
 }
 
-template <class T>
-sparse_decode_params<T> params_of(winnow_sparse_decode_params const& c) {
+template <class T, class KV = T>
+sparse_decode_params<T, KV> params_of(winnow_sparse_decode_params const& c) {
     return {.queries = view<T const, 4>(c.queries),
-            .keys = view<T const, 4>(c.keys),
-            .values = view<T const, 4>(c.values),
+            .keys = view<KV const, 4>(c.keys),
+            .values = view<KV const, 4>(c.values),
             .kv = from(c.kv),
             .method = from(c.method),
             .cache = from(c.cache),
@@ -287,7 +300,8 @@ sparse_decode_params<T> params_of(winnow_sparse_decode_params const& c) {
             .soft_cap = c.soft_cap,
             .sink_logits = c.sink_logits,
             .rotation = from(c.rotation),
-            .scan = static_cast<scan_style>(c.scan)};
+            .scan = static_cast<scan_style>(c.scan),
+            .scales = from(c.format)};
 }
 
 template <class T>
@@ -299,16 +313,17 @@ merge_params<T> params_of(winnow_merge_params const& c) {
             .lse = view<float, 2>(c.lse)};
 }
 
-template <class T>
-append_params<T> params_of(winnow_append_params const& c) {
+template <class T, class KV = T>
+append_params<T, KV> params_of(winnow_append_params const& c) {
     return {.keys = view<T const, 3>(c.keys),
             .values = view<T const, 3>(c.values),
-            .key_cache = view<T, 4>(c.key_cache),
-            .value_cache = view<T, 4>(c.value_cache),
+            .key_cache = view<KV, 4>(c.key_cache),
+            .value_cache = view<KV, 4>(c.value_cache),
             .slot = c.slot,
             .position = c.position,
             .rotation = from(c.rotation),
-            .queries = view<T, 3>(c.queries)};
+            .queries = view<T, 3>(c.queries),
+            .scales = from(c.format)};
 }
 
 template <class T>
@@ -354,6 +369,15 @@ cascade_prefill_params<T> params_of(winnow_cascade_prefill_params const& c) {
             .positions = static_cast<cascade_positions>(c.positions),
             .scorer = from(c.scorer),
             .chunk = c.chunk};
+}
+
+/// The params of any operator, whether it has a format or not.
+template <class T, class KV, class C>
+auto call_of(C const& c) {
+    if constexpr (has_format<C>)
+        return params_of<T, KV>(c);
+    else
+        return params_of<T>(c);
 }
 
 /// Element types of an operator; the launches in launch_<type>.cu are instantiated for the same ones.

@@ -8,9 +8,9 @@
 
 namespace winnow::c_api {
 
-template <class T, class C>
+template <class T, class KV, class C>
 status launch_as(C const& c, device_info const& device, workspace scratch, CUstream_st* stream) {
-    auto const p = params_of<T>(c);
+    auto const p = call_of<T, KV>(c);
     auto const made = plan(p, device);
     if (!made) return made.why;
     return launch(p, made, scratch, stream);

@@ -1,5 +1,5 @@
 // The launch of any operator for one element type: declared for the interface, which is plain C++, and instantiated in
-// launch_<type>.cu, so that each kernel is compiled once.
+// launch_<type>.cu (fp8 caches: launch_fp8.cu), so that each kernel is compiled once.
 #pragma once
 
 #include <winnow/winnow.hpp>
@@ -8,8 +8,9 @@ struct CUstream_st;
 
 namespace winnow::c_api {
 
-/// Plans and launches `c`. C is one of the params structs of winnow_c.h; `stream` is a cudaStream_t.
-template <class T, class C>
+/// Plans and launches `c`. C is one of the params structs of winnow_c.h; KV is what its cache holds; `stream` is a
+/// cudaStream_t.
+template <class T, class KV = T, class C>
 status launch_as(C const& c, device_info const& device, workspace scratch, CUstream_st* stream);
 
 /// What is done to sequences of a cache.

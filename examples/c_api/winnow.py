@@ -12,7 +12,7 @@ with data_ptr(), shape and stride() (PyTorch) or __cuda_array_interface__ (CuPy,
 import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 # Enumerations.
 OK, WRONG_ABI = 0, 100
@@ -26,6 +26,7 @@ RELATIVE, CHUNK_INDEXED = range(2)
 PATH_PER_HEAD, PATH_PER_KV_GROUP = range(2)
 PER_BATCH, PER_KV_GROUP, PER_HEAD = range(3)
 HALVES, ADJACENT = range(2)
+AS_DTYPE, AS_FP8_E4M3 = range(2)
 OWN_TOKENS, SHARED_TOKENS = range(2)
 UNROTATED_KEYS, ROTATED_COPY = range(2)
 CACHED_POSITIONS, ORIGINAL_POSITIONS = range(2)
@@ -128,11 +129,16 @@ class Rope(ctypes.Structure):
     _fields_ = [("theta", c_float), ("rotary_dim", c_int32), ("pairing", c_int32), ("inverse_frequency", c_void_p)]
 
 
+class CacheFormat(ctypes.Structure):
+    _fields_ = [("stored", c_int32), ("scale_heads", c_int32), ("key_scale", c_void_p), ("value_scale", c_void_p)]
+
+
 class AttendParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("rows", QueryIndex), ("selection", Selection), ("window", Window), ("output", Tensor),
                 ("lse", Lse), ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("range", c_int32),
-                ("tail", c_int32), ("tail_step", c_int32), ("rotation", Rope), ("sink_logits", c_void_p)]
+                ("tail", c_int32), ("tail_step", c_int32), ("rotation", Rope), ("sink_logits", c_void_p),
+                ("format", CacheFormat)]
 
 
 class DeltaOptions(ctypes.Structure):
@@ -149,7 +155,7 @@ class DeltaParams(Params):
 class PruneParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("kv", KvIndex),
                 ("rows", QueryIndex), ("method", Method), ("selection", Selection), ("mask", Mask), ("lookahead", c_int32),
-                ("rotation", Rope), ("scan", c_int32)]
+                ("rotation", Rope), ("scan", c_int32), ("format", CacheFormat)]
 
 
 class SparsePrefillParams(Params):
@@ -164,7 +170,7 @@ class SparseDecodeParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("method", Method), ("cache", StageCache), ("output", Tensor), ("lse", Lse),
                 ("scale", c_float), ("soft_cap", c_float), ("rotation", Rope), ("scan", c_int32),
-                ("sink_logits", c_void_p)]
+                ("sink_logits", c_void_p), ("format", CacheFormat)]
 
 
 class MergeParams(Params):
@@ -175,7 +181,7 @@ class MergeParams(Params):
 class AppendParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("keys", Tensor), ("values", Tensor), ("key_cache", Tensor),
                 ("value_cache", Tensor), ("slot", c_void_p), ("position", c_void_p), ("rotation", Rope),
-                ("queries", Tensor)]
+                ("queries", Tensor), ("format", CacheFormat)]
 
 
 class CascadeLayout(ctypes.Structure):

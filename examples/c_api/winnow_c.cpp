@@ -40,11 +40,29 @@ status check_struct(C const* params) {
     return {};
 }
 
-/// Calls f(T{}) for the element type that `params` names.
+/// Calls f(T{}, KV{}) for the element type that `params` names, and for what its cache holds.
 template <class C, class F>
-status with_element(C const& params, F&& f) {
-    return dispatch(typename dtypes_of<C>::list{}, static_cast<dtype>(params.dtype), "dtype",
-                    [&](auto type) { return f(typename element<decltype(type)::value>::type{}); });
+status with_elements(C const& params, F&& f) {
+    return dispatch(typename dtypes_of<C>::list{}, static_cast<dtype>(params.dtype), "dtype", [&](auto type) {
+        typename element<decltype(type)::value>::type const zero{};
+        if constexpr (has_format<C>) {
+            if (params.format.stored == WINNOW_AS_FP8_E4M3) return f(zero, fp8_e4m3{});
+            if (params.format.stored != WINNOW_AS_DTYPE)
+                return fail(errc::out_of_range, "format.stored", "must be one of the enumerators",
+                            params.format.stored);
+        }
+        return f(zero, zero);
+    });
+}
+
+/// What an operator refuses that its params in C++ cannot even say.
+template <class C>
+status check_format(C const&) {
+    return {};
+}
+status check_format(winnow_delta_params const& c) {
+    if (c.base.format.stored == WINNOW_AS_DTYPE) return {};
+    return fail(errc::unsupported, "base.format.stored", "must be WINNOW_AS_DTYPE", c.base.format.stored);
 }
 
 template <class C>
@@ -52,8 +70,9 @@ winnow_status query_workspace(C const* params, winnow_device const* device, std:
     if (auto s = check_struct(params); !s) return to_c(s);
     if (device == nullptr) return to_c(fail(errc::null_pointer, "device", "must not be null", 0));
     if (bytes == nullptr) return to_c(fail(errc::null_pointer, "bytes", "must not be null", 0));
-    return to_c(with_element(*params, [&](auto zero) {
-        auto const made = plan(params_of<decltype(zero)>(*params), from(*device));
+    if (auto s = check_format(*params); !s) return to_c(s);
+    return to_c(with_elements(*params, [&](auto zero, auto stored) {
+        auto const made = plan(call_of<decltype(zero), decltype(stored)>(*params), from(*device));
         if (made) *bytes = made.workspace_bytes;
         return made.why;
     }));
@@ -63,8 +82,10 @@ template <class C>
 winnow_status run(C const* params, winnow_device const* device, void* scratch, std::size_t bytes, void* stream) {
     if (auto s = check_struct(params); !s) return to_c(s);
     if (device == nullptr) return to_c(fail(errc::null_pointer, "device", "must not be null", 0));
-    return to_c(with_element(*params, [&](auto zero) {
-        return launch_as<decltype(zero)>(*params, from(*device), {scratch, bytes}, static_cast<CUstream_st*>(stream));
+    if (auto s = check_format(*params); !s) return to_c(s);
+    return to_c(with_elements(*params, [&](auto zero, auto stored) {
+        return launch_as<decltype(zero), decltype(stored)>(*params, from(*device), {scratch, bytes},
+                                                           static_cast<CUstream_st*>(stream));
     }));
 }
 
@@ -214,9 +235,9 @@ winnow_status winnow_cascade_fork(winnow_cascade_cache const* cache, std::int32_
 winnow_status winnow_prune_extents(winnow_prune_params const* params, std::int32_t extents[4]) {
     if (auto s = check_struct(params); !s) return to_c(s);
     if (extents == nullptr) return to_c(fail(errc::null_pointer, "extents", "must not be null", 0));
-    return to_c(with_element(*params, [&](auto zero) {
-        auto const p = params_of<decltype(zero)>(*params);
-        if (auto s = check_queries_and_keys(p.queries, p.rows, p.keys, p.kv); !s) return s;
+    return to_c(with_elements(*params, [&](auto zero, auto stored) {
+        auto const p = params_of<decltype(zero), decltype(stored)>(*params);
+        if (auto s = check_queries_and_keys(p.queries, p.rows, stored_view<decltype(zero)>(p.keys), p.kv); !s) return s;
         if (auto s = check(p.method); !s) return s;
         selection_extents const e = selection_extents_of(p.method, p.shape());
         extents[0] = e.batch, extents[1] = e.list_heads, extents[2] = e.query_blocks, extents[3] = e.capacity;

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /* Number of this interface. A change of any struct, enumerator or signature below raises it. */
-#define WINNOW_ABI_VERSION 3
+#define WINNOW_ABI_VERSION 4
 
 /* --- Status ------------------------------------------------------------------------------------------------------ */
 
@@ -298,12 +298,24 @@ typedef struct winnow_rope {
     const float* inverse_frequency; /* [rotary_dim / 2] radians per position; null: from theta */
 } winnow_rope;
 
+typedef enum winnow_stored { WINNOW_AS_DTYPE = 0, WINNOW_AS_FP8_E4M3 } winnow_stored;
+
+/* How a cache holds keys and values; all zero: as `dtype` says. In fp8, element x of a key stands for x * key_scale. Where
+ * it is fp8: attention takes decode steps, up to 16 rows (tokens times heads of a KV head) that share keys; pruning takes
+ * WINNOW_TREE_PROBE and WINNOW_CENTRE_PROBE; neither takes a rotation. */
+typedef struct winnow_cache_format {
+    int32_t stored;           /* winnow_stored */
+    int32_t scale_heads;      /* 0 or 1: one scale for the tensor; else the number of KV heads */
+    const float* key_scale;   /* [scale_heads] on the device, > 0; null: 1 */
+    const float* value_scale; /* the same of values */
+} winnow_cache_format;
+
 /* Softmax attention over sinks + window + listed key blocks. */
 typedef struct winnow_attend_params {
     uint32_t struct_size;       /* sizeof(winnow_attend_params) */
     int32_t dtype;              /* winnow_dtype */
     winnow_tensor queries;      /* T [batch, token, head, channel]; ragged [1, row, head, channel] */
-    winnow_tensor keys;         /* T [batch | 1 | page, token, kv_head, channel] */
+    winnow_tensor keys;         /* T or fp8 [batch | 1 | page, token, kv_head, channel] */
     winnow_tensor values;       /* axes of keys, own strides */
     winnow_kv_index kv;         /* where tokens live */
     winnow_query_index rows;    /* ragged queries */
@@ -319,6 +331,7 @@ typedef struct winnow_attend_params {
     int32_t tail_step;          /* the tail begins at a position that this divides, up to so many rows earlier; >= 1 */
     winnow_rope rotation;       /* queries and cached keys come without it: turned by streaming positions */
     const float* sink_logits;   /* [head] learned sinks: a logit more in each row's softmax; optional */
+    winnow_cache_format format; /* of keys and values; default T */
 } winnow_attend_params;
 
 typedef enum winnow_delta_form {
@@ -340,7 +353,8 @@ typedef struct winnow_delta_options {
 typedef struct winnow_delta_params {
     uint32_t struct_size;
     int32_t dtype;
-    winnow_attend_params base; /* the sparse call; receives the result. Its own struct_size and dtype are not read */
+    winnow_attend_params base; /* the sparse call over keys in T; receives the result. Its own struct_size and dtype are
+                                * not read */
     winnow_delta_options options;
 } winnow_delta_params;
 
@@ -355,9 +369,10 @@ typedef struct winnow_prune_params {
     winnow_method method;
     winnow_selection selection; /* out; extents as winnow_prune_extents says, blocks as the last stage */
     winnow_mask mask;
-    int32_t lookahead;    /* decode steps a list must stay complete for */
-    winnow_rope rotation; /* queries and cached keys come without it */
-    int32_t scan;         /* winnow_scan_style; with a rotation: where probes stand */
+    int32_t lookahead;          /* decode steps a list must stay complete for */
+    winnow_rope rotation;       /* queries and cached keys come without it */
+    int32_t scan;               /* winnow_scan_style; with a rotation: where probes stand */
+    winnow_cache_format format; /* of keys; default T */
 } winnow_prune_params;
 
 /* Extents of the selection that `params` asks for: [batch, list head, query block, entry]. Reads method, tensor extents
@@ -400,9 +415,10 @@ typedef struct winnow_sparse_decode_params {
     winnow_lse lse;
     float scale;
     float soft_cap;
-    winnow_rope rotation;     /* queries and cached keys come without it */
-    int32_t scan;             /* winnow_scan_style */
-    const float* sink_logits; /* [head] as in attention; optional */
+    winnow_rope rotation;       /* queries and cached keys come without it */
+    int32_t scan;               /* winnow_scan_style */
+    const float* sink_logits;   /* [head] as in attention; optional */
+    winnow_cache_format format; /* of keys and values; default T */
 } winnow_sparse_decode_params;
 
 /* Combines partial results over disjoint sets of keys. `dtype` may be WINNOW_FP32 as well. */
@@ -420,14 +436,15 @@ typedef struct winnow_merge_params {
 typedef struct winnow_append_params {
     uint32_t struct_size;
     int32_t dtype;
-    winnow_tensor keys;        /* T [row, kv_head, channel] */
-    winnow_tensor values;      /* T [row, kv_head, channel], own head_dim; zero, with value_cache: keys only */
-    winnow_tensor key_cache;   /* T [page, token in page, kv_head, channel] */
-    winnow_tensor value_cache; /* same pages, tokens and kv_heads, own strides */
-    const int64_t* slot;       /* [row] page * page size + token; negative (padding) or beyond: nothing is written */
-    const int32_t* position;   /* [row]; with a rotation only, and then needed */
-    winnow_rope rotation;      /* of keys and queries */
-    winnow_tensor queries;     /* T [row, head, channel]; optional, rotated in place */
+    winnow_tensor keys;         /* T [row, kv_head, channel] */
+    winnow_tensor values;       /* T [row, kv_head, channel], own head_dim; zero, with value_cache: keys only */
+    winnow_tensor key_cache;    /* T or fp8 [page, token in page, kv_head, channel] */
+    winnow_tensor value_cache;  /* same pages, tokens and kv_heads, own strides */
+    const int64_t* slot;        /* [row] page * page size + token; negative (padding) or beyond: nothing is written */
+    const int32_t* position;    /* [row]; with a rotation only, and then needed */
+    winnow_rope rotation;       /* of keys and queries */
+    winnow_tensor queries;      /* T [row, head, channel]; optional, rotated in place */
+    winnow_cache_format format; /* of the caches; default T. In fp8, x is stored as x / scale, rounded, 448 at most */
 } winnow_append_params;
 
 /* A chunk of tokens over a cascading cache and over itself. The chunk is not in the cache yet. */
