@@ -1,8 +1,8 @@
 // Pruning and sparse_decode over an fp8 cache against the oracle, which reads the same quantised elements and scales.
 #include <algorithm>
-#include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <cstdio>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -396,4 +396,44 @@ TEST_CASE("sparse_decode fp8: padding, requests that pause, move and start afres
         CHECK(scratch.guard_intact());
         d.grow();
     }
+}
+
+TEST_CASE("sparse_decode fp8: pages far into a pool give the same bits", "[gpu][big]") {
+    // One pool, NaN throughout: pages hold 16 keys, then their 16 values, of 2 KV heads.
+    constexpr std::int64_t page = 16 * 2 * 64, pages = ((std::int64_t{1} << 31) + (std::int64_t{1} << 27)) / (2 * page);
+    std::size_t available = 0, total = 0;
+    testing::require_cuda(cudaMemGetInfo(&available, &total));
+    if (available < static_cast<std::size_t>(2 * pages * page) + (std::size_t{1} << 30)) {
+        std::puts("sparse_decode fp8: not enough free device memory, nothing tested");
+        return;
+    }
+    device_memory pool(static_cast<std::size_t>(2 * pages * page));
+    decoding<bf16> d({300}, 1, three_stages, 2);
+    d.begin(0);
+    testing::run_on_device(d.device_params());
+    auto near = d.memory.download();
+    auto const near_lists = d.list_memory.download<std::int32_t>();
+
+    // The last pages of the pool, but for one that is the first.
+    std::vector<std::int32_t> table;
+    for (std::int32_t i = 0; i < ceil_div(301, 16); ++i) {
+        table.push_back(i == 5 ? 0 : static_cast<std::int32_t>(pages - 1 - 2 * i));
+        auto const to = static_cast<std::size_t>(2 * page * table.back());
+        pool.upload(d.cache.host.keys.data() + d.in.pages()[i] * page, page, to);
+        pool.upload(d.cache.host.values.data() + d.in.pages()[i] * page, page, to + page);
+    }
+    REQUIRE(std::int64_t{table[0]} * 2 * page > (std::int64_t{1} << 31));
+    device_memory device_table(table.size() * 4);
+    device_table.upload(table.data(), device_table.size());
+    d.upload_cache();  // step 0 again
+    d.begin(0);
+    auto p = d.device_params();
+    p.keys.data = pool.as<fp8_e4m3>(), p.values.data = pool.as<fp8_e4m3>() + page;
+    p.keys.extent[0] = p.values.extent[0] = pages, p.keys.stride[0] = p.values.stride[0] = 2 * page;
+    p.kv.pages = device_table.as<std::int32_t>();
+    testing::run_on_device(p);
+    auto far = d.memory.download();
+    CHECK((d.in.output(far.data()) == d.in.output(near.data())));
+    CHECK((d.in.lse(far.data()) == d.in.lse(near.data())));
+    CHECK((d.list_memory.download<std::int32_t>() == near_lists));
 }
