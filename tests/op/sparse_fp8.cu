@@ -398,6 +398,26 @@ TEST_CASE("sparse_decode fp8: padding, requests that pause, move and start afres
     }
 }
 
+TEST_CASE("contents: of a step over an fp8 cache", "[gpu][small]") {
+    decoding<bf16> d({150, 40}, 1, three_stages, 2);
+    d.begin(0);
+    testing::run_on_device(d.device_params());  // so that there are lists
+    auto const fault_of = [&] {
+        device_memory memory(sizeof(contents_fault));
+        auto const p = attend_part(d.device_params());
+        REQUIRE(testing::gpu_contents_check(p, memory.as<contents_fault>(), nullptr).ok());
+        testing::require_cuda(cudaDeviceSynchronize());
+        return memory.download<contents_fault>().front();
+    };
+    CHECK(fault_of().rule == contents_rule::none);
+    std::int32_t const page = d.in.pages()[1];
+    d.in.pages()[1] = -9;
+    d.begin(0);
+    CHECK(fault_of().rule == contents_rule::page_id);
+    CHECK(fault_of().value == -9);
+    d.in.pages()[1] = page;
+}
+
 TEST_CASE("sparse_decode fp8: pages far into a pool give the same bits", "[gpu][big]") {
     // One pool, NaN throughout: pages hold 16 keys, then their 16 values, of 2 KV heads.
     constexpr std::int64_t page = 16 * 2 * 64, pages = ((std::int64_t{1} << 31) + (std::int64_t{1} << 27)) / (2 * page);

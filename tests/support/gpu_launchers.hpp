@@ -94,5 +94,6 @@ status gpu_launch_128_large(attend_params<bf16> const& p, attend_plan const& pla
                             cudaStream_t stream);
 
 status gpu_contents_check(attend_params<bf16> const& p, contents_fault* fault, cudaStream_t stream);
+status gpu_contents_check(attend_params<bf16, fp8_e4m3> const& p, contents_fault* fault, cudaStream_t stream);
 
 }  // namespace winnow::testing

@@ -77,6 +77,9 @@ status gpu_cascade_fork(cascade_cache<bf16> const& cache, std::int32_t from, std
     return cascade_fork(cache, from, to, stream);
 }
 
+status gpu_contents_check(attend_params<bf16, fp8_e4m3> const& p, contents_fault* fault, cudaStream_t stream) {
+    return launch_contents_check(p, fault, stream);
+}
 status gpu_contents_check(attend_params<bf16> const& p, contents_fault* fault, cudaStream_t stream) {
     return launch_contents_check(p, fault, stream);
 }

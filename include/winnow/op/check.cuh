@@ -29,4 +29,11 @@ status launch_contents_check(attend_params<T> const& p, contents_fault* fault, c
     return launch_kernel(describe_fault<T>, dim3(1), 1, 0, stream, a);
 }
 
+/// The same for a call over an fp8 cache, whose elements are not looked at either.
+template <class T>
+status launch_contents_check(attend_params<T, fp8_e4m3> const& p, contents_fault* fault, cudaStream_t stream) {
+    if (auto s = check(p); !s) return s;
+    return launch_contents_check(as_stored(p), fault, stream);
+}
+
 }  // namespace winnow
