@@ -205,6 +205,47 @@ int sparse_prefill_and_decode() {
     return report("sparse_prefill, sparse_decode", {});
 }
 
+/// 300 tokens appended to an fp8 cache of pages, then a decode step over it.
+int decode_fp8() {
+    constexpr int tokens = 300, page_size = 16, pages = 19;
+    auto const q = random_values(heads * head_dim), k = random_values(tokens * kv_heads * head_dim),
+               v = random_values(k.size());
+    std::vector<bf16> o(q.size());
+    std::vector<std::int64_t> slot(tokens);
+    std::vector<std::int32_t> table(pages), step(1, 0), length(1, tokens);
+    for (int i = 0; i < tokens; ++i) slot[static_cast<std::size_t>(i)] = i;
+    for (int i = 0; i < pages; ++i) table[static_cast<std::size_t>(i)] = i;
+    std::vector<std::int32_t> lists(winnow::stage_cache_entries(winnow::hip_tiny, heads, kv_heads, 1));
+    // [decode_fp8]
+    std::vector<winnow::fp8_e4m3> key_cache(pages * page_size * kv_heads * head_dim), value_cache(key_cache.size());
+    std::vector<float> const key_scale{0.02f, 0.03f}, value_scale{0.02f, 0.02f};  // one for each KV head
+    winnow::cache_scales const scales{.key = key_scale.data(), .value = value_scale.data(), .heads = kv_heads};
+    winnow::append_params<bf16, winnow::fp8_e4m3> rows{
+        .keys = winnow::packed_view(k.data(), {tokens, kv_heads, head_dim}),
+        .values = winnow::packed_view(v.data(), {tokens, kv_heads, head_dim}),
+        .key_cache = winnow::packed_view(key_cache.data(), {pages, page_size, kv_heads, head_dim}),
+        .value_cache = winnow::packed_view(value_cache.data(), {pages, page_size, kv_heads, head_dim}),
+        .slot = slot.data(),
+        .scales = scales};
+    if (auto s = winnow::reference::append(rows); !s) return report("append, fp8", s);
+    winnow::sparse_decode_params<bf16, winnow::fp8_e4m3> decode{
+        .queries = winnow::packed_view(q.data(), {1, 1, heads, head_dim}),
+        .keys = rows.key_cache,
+        .values = rows.value_cache,
+        .kv = {.layout = winnow::kv_layout::block_table,
+               .length = length.data(),
+               .pages = table.data(),
+               .table_stride = pages,
+               .max_length = tokens},
+        .method = winnow::hip_tiny,
+        .cache = {.step = step.data(), .lists = lists.data(), .slots = 1},
+        .output = winnow::packed_view(o.data(), {1, 1, heads, head_dim}),
+        .scale = 0.125f,
+        .scales = scales};
+    // [/decode_fp8]
+    return report("sparse_decode, fp8 cache", winnow::reference::sparse_decode(decode));
+}
+
 /// A prompt of 200 tokens through a cascading cache of 68, in chunks, then one token more.
 int cascade() {
     constexpr int prompt = 200;
@@ -254,5 +295,5 @@ int cascade() {
 
 int main() {
     return attend_paged_decode() + prune_ragged() + merge_halves() + append_rotated() + sparse_prefill_and_decode() +
-           cascade();
+           decode_fp8() + cascade();
 }
