@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Calls libwinnow.so from Python, with no tensor library: attention over two halves of the keys, merged; a step of
-sparse decode over an fp8 cache.
+sparse decode over an fp8 cache; pruning by summaries of keys.
 
     python3 examples/c_api/call_from_python.py build/gpu/examples/c_api/libwinnow.so
 
@@ -84,6 +84,17 @@ def check_without_device(library):
         output=winnow.tensor(STAND_IN, [4, 1, 32, 128]), scale=128**-0.5)
     print(f"decoding 4 requests of 32768 keys: {library.workspace_bytes(decode, device)} bytes of workspace, "
           f"{library.stage_cache_entries(method, 32, 8, slots)} int32 of lists")
+    # Means of chunks, kept beside the cache, for the scorer that ranks by them.
+    means = library.method("hip_tiny", scorer=winnow.MEAN_KEY)
+    elements = library.summary_elements(means, 8, 128, slots, 32768)
+    expect(elements == slots * ((32768 - 16) // 32 + (32768 - 16) // 8) * 8 * 128, f"summaries: {elements} elements")
+    summarise = winnow.SummariseParams(
+        dtype=winnow.BF16, keys=decode.keys, kv=decode.kv, batch=4, method=means,
+        summary=winnow.KeySummary(STAND_IN, slots, 32768, STAND_IN))
+    expect(library.workspace_bytes(summarise, device) == 0, "summaries take no workspace")
+    summarise.method.scorer = winnow.TREE_PROBE
+    expect(refused(lambda: library.workspace_bytes(summarise, device), 5, "summary.data is for the scorers mean_key"),
+           "summaries for a scorer that reads single keys are refused")
     append = winnow.AppendParams(
         dtype=winnow.BF16, keys=winnow.tensor(STAND_IN, [4, 8, 128]), values=winnow.tensor(STAND_IN, [4, 8, 128]),
         key_cache=winnow.tensor(STAND_IN, [1024, 64, 8, 128]), value_cache=winnow.tensor(STAND_IN, [1024, 64, 8, 128]),
@@ -265,6 +276,33 @@ def check_fp8_on_device(library, device, memory):
     expect(error <= 1 / 128, f"sparse decode over an fp8 cache: largest error {error:.1e}")
 
 
+def check_summaries_on_device(library, device, memory):
+    """Pruning by means: the lists are the same whether it reads all keys of a chunk or their mean."""
+    generator, keys, stream = random.Random(3), 512, memory.stream()
+    q, k = ([generator.randrange(-64, 64) / 64 for _ in range(count * HEAD_DIM)] for count in (16 * HEADS, keys * KV_HEADS))
+    method = library.method("hip_tiny", scorer=winnow.MEAN_KEY, sharing=winnow.PER_KV_GROUP)
+    prune = winnow.PruneParams(
+        dtype=winnow.BF16, queries=winnow.tensor(memory.put(bf16_bytes(q)), [1, 16, HEADS, HEAD_DIM]), method=method,
+        keys=winnow.tensor(memory.put(bf16_bytes(k)), [1, keys, KV_HEADS, HEAD_DIM]))
+    extents = library.prune_extents(prune)
+    entries = math.prod(extents)
+
+    def lists():
+        blocks, counts = memory.put(bytes(4 * entries)), memory.put(bytes(4 * math.prod(extents[:3])))
+        prune.selection = winnow.Selection(winnow.tensor(blocks, extents), winnow.tensor(counts, extents[:3]),
+                                           method.stages[1].chunk, method.stages[1].query_block)
+        needed = library.workspace_bytes(prune, device)
+        library.launch(prune, device, memory.put(bytes(needed)), needed, stream)
+        return struct.unpack(f"<{entries}i", memory.get(blocks, 4 * entries))
+
+    without = lists()
+    elements = library.summary_elements(method, KV_HEADS, HEAD_DIM, 1, keys)
+    prune.summary = winnow.KeySummary(memory.put(bytes(2 * elements)), 1, keys, None)
+    library.launch(winnow.SummariseParams(dtype=winnow.BF16, keys=prune.keys, batch=1, method=method,
+                                          summary=prune.summary), device, stream=stream)
+    expect(any(without) and lists() == without, "pruning by means: the same lists with summaries and without")
+
+
 def main():
     library = winnow.Library(sys.argv[1] if len(sys.argv) > 1 else "./libwinnow.so")
     print(f"winnow {library.version}, ABI version {winnow.ABI_VERSION}")
@@ -278,6 +316,7 @@ def main():
         if memory:
             check_on_device(library, device, memory)
             check_fp8_on_device(library, device, memory)
+            check_summaries_on_device(library, device, memory)
         else:
             print("a device, but neither PyTorch nor libcudart.so (WINNOW_CUDART): no launch")
     print(f"{failures} FAILED" if failures else "all as it should be")

@@ -165,6 +165,11 @@ inline cache_scales from(winnow_cache_format const& c) {
     return {.key = c.key_scale, .value = c.value_scale, .heads = c.scale_heads == 0 ? 1 : c.scale_heads};
 }
 
+template <class T>
+key_summary<T> from(winnow_key_summary const& c) {
+    return {static_cast<T*>(c.data), c.rows, c.max_keys, c.row};
+}
+
 /// Operators whose caches may be stored as something else than T.
 template <class C>
 concept has_format = requires(C const& c) {
@@ -261,6 +266,7 @@ prune_params<T, KV> params_of(winnow_prune_params const& c) {
             .selection = selection<std::int32_t>(c.selection),
             .mask = from(c.mask),
             .lookahead = c.lookahead,
+            .summary = from<T const>(c.summary),
             .rotation = from(c.rotation),
             .scan = static_cast<scan_style>(c.scan),
             .scales = from(c.format)};
@@ -281,6 +287,7 @@ sparse_prefill_params<T> params_of(winnow_sparse_prefill_params const& c) {
             .sink_logits = c.sink_logits,
             .mask = from(c.mask),
             .dense_tail = c.dense_tail,
+            .summary = from<T const>(c.summary),
             .delta = from(c.delta),
             .rotation = from(c.rotation),
             .scan = static_cast<scan_style>(c.scan)};
@@ -299,9 +306,21 @@ sparse_decode_params<T, KV> params_of(winnow_sparse_decode_params const& c) {
             .scale = c.scale,
             .soft_cap = c.soft_cap,
             .sink_logits = c.sink_logits,
+            .summary = from<T const>(c.summary),
             .rotation = from(c.rotation),
             .scan = static_cast<scan_style>(c.scan),
             .scales = from(c.format)};
+}
+
+template <class T>
+summarise_params<T> params_of(winnow_summarise_params const& c) {
+    return {.keys = view<T const, 4>(c.keys),
+            .kv = from(c.kv),
+            .batch = c.batch,
+            .method = from(c.method),
+            .summary = from<T>(c.summary),
+            .known = c.known,
+            .max_new = c.max_new};
 }
 
 template <class T>

@@ -8,6 +8,7 @@ template status launch_as<fp16>(winnow_delta_params const&, device_info const&, 
 template status launch_as<fp16>(winnow_prune_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_sparse_prefill_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_sparse_decode_params const&, device_info const&, workspace, cudaStream_t);
+template status launch_as<fp16>(winnow_summarise_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_append_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_merge_params const&, device_info const&, workspace, cudaStream_t);
 template status launch_as<fp16>(winnow_cascade_attend_params const&, device_info const&, workspace, cudaStream_t);

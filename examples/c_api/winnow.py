@@ -92,6 +92,10 @@ class StageCache(ctypes.Structure):
                 ("intervals", Intervals)]
 
 
+class KeySummary(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("rows", c_int32), ("max_keys", c_int32), ("row", c_void_p)]
+
+
 def assign(struct, fields):
     """Sets fields by name. ctypes would take a wrong name for a new attribute, which nobody reads."""
     own = {name for name, _ in struct._fields_}
@@ -155,7 +159,7 @@ class DeltaParams(Params):
 class PruneParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("kv", KvIndex),
                 ("rows", QueryIndex), ("method", Method), ("selection", Selection), ("mask", Mask), ("lookahead", c_int32),
-                ("rotation", Rope), ("scan", c_int32), ("format", CacheFormat)]
+                ("rotation", Rope), ("scan", c_int32), ("format", CacheFormat), ("summary", KeySummary)]
 
 
 class SparsePrefillParams(Params):
@@ -163,14 +167,19 @@ class SparsePrefillParams(Params):
                 ("kv", KvIndex), ("rows", QueryIndex), ("method", Method), ("output", Tensor), ("lse", Lse),
                 ("scale", c_float), ("soft_cap", c_float), ("mask", Mask), ("dense_tail", c_int32),
                 ("delta", DeltaOptions), ("rotation", Rope), ("scan", c_int32),
-                ("sink_logits", c_void_p)]
+                ("sink_logits", c_void_p), ("summary", KeySummary)]
 
 
 class SparseDecodeParams(Params):
     _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("queries", Tensor), ("keys", Tensor), ("values", Tensor),
                 ("kv", KvIndex), ("method", Method), ("cache", StageCache), ("output", Tensor), ("lse", Lse),
                 ("scale", c_float), ("soft_cap", c_float), ("rotation", Rope), ("scan", c_int32),
-                ("sink_logits", c_void_p), ("format", CacheFormat)]
+                ("sink_logits", c_void_p), ("format", CacheFormat), ("summary", KeySummary)]
+
+
+class SummariseParams(Params):
+    _fields_ = [("struct_size", c_uint32), ("dtype", c_int32), ("keys", Tensor), ("kv", KvIndex), ("batch", c_int32),
+                ("max_new", c_int32), ("method", Method), ("summary", KeySummary), ("known", c_void_p)]
 
 
 class MergeParams(Params):
@@ -217,8 +226,8 @@ class CascadePrefillParams(Params):
 
 
 OPERATORS = {AttendParams: "attend", DeltaParams: "delta", PruneParams: "prune", SparsePrefillParams: "sparse_prefill",
-             SparseDecodeParams: "sparse_decode", MergeParams: "merge", AppendParams: "append",
-             CascadeAttendParams: "cascade_attend", CascadeInsertParams: "cascade_insert",
+             SparseDecodeParams: "sparse_decode", SummariseParams: "summarise", MergeParams: "merge",
+             AppendParams: "append", CascadeAttendParams: "cascade_attend", CascadeInsertParams: "cascade_insert",
              CascadePrefillParams: "cascade_prefill"}
 
 
@@ -266,6 +275,7 @@ class Library:
         declare("winnow_method_preset", Status, c_char_p, POINTER(Method))
         declare("winnow_intervals_preset", Status, c_char_p, POINTER(Intervals))
         declare("winnow_stage_cache_entries", c_size_t, POINTER(Method), c_int32, c_int32, c_int32)
+        declare("winnow_summary_elements", c_size_t, POINTER(Method), c_int32, c_int32, c_int32, c_int32)
         declare("winnow_prune_extents", Status, POINTER(PruneParams), POINTER(c_int32))
         declare("winnow_cascade_layout_even", Status, c_int32, c_int32, c_int32, POINTER(CascadeLayout))
         declare("winnow_cascade_cache_bytes", c_size_t, POINTER(CascadeCache), c_int32)
@@ -314,6 +324,10 @@ class Library:
 
     def stage_cache_entries(self, method, heads, kv_heads, slots):
         return self.functions.winnow_stage_cache_entries(method, heads, kv_heads, slots)
+
+    def summary_elements(self, method, kv_heads, head_dim, rows, max_keys):
+        """Elements of the keys' type that the summaries of `rows` requests take."""
+        return self.functions.winnow_summary_elements(method, kv_heads, head_dim, rows, max_keys)
 
     def prune_extents(self, params):
         """[batch, list head, query block, entry] of the selection to allocate."""

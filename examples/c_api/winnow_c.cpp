@@ -194,6 +194,13 @@ std::size_t winnow_stage_cache_entries(winnow_method const* method, std::int32_t
     return check(m) ? stage_cache_entries(m, heads, kv_heads, slots) : 0;
 }
 
+std::size_t winnow_summary_elements(winnow_method const* method, std::int32_t kv_heads, std::int32_t head_dim,
+                                    std::int32_t rows, std::int32_t max_keys) {
+    if (method == nullptr || kv_heads < 1 || head_dim < 1 || rows < 1 || max_keys < 0) return 0;
+    prune_method const m = from(*method);
+    return check(m) ? summary_elements(m, kv_heads, head_dim, rows, max_keys) : 0;
+}
+
 winnow_status winnow_cascade_layout_even(std::int32_t sinks, std::int32_t slots, std::int32_t levels,
                                          winnow_cascade_layout* layout) {
     if (layout == nullptr) return to_c(fail(errc::null_pointer, "layout", "must not be null", 0));
@@ -289,6 +296,15 @@ winnow_status winnow_sparse_decode_workspace(winnow_sparse_decode_params const* 
 }
 winnow_status winnow_sparse_decode(winnow_sparse_decode_params const* params, winnow_device const* device,
                                    void* workspace, std::size_t workspace_bytes, void* stream) {
+    return run(params, device, workspace, workspace_bytes, stream);
+}
+
+winnow_status winnow_summarise_workspace(winnow_summarise_params const* params, winnow_device const* device,
+                                         std::size_t* bytes) {
+    return query_workspace(params, device, bytes);
+}
+winnow_status winnow_summarise(winnow_summarise_params const* params, winnow_device const* device, void* workspace,
+                               std::size_t workspace_bytes, void* stream) {
     return run(params, device, workspace, workspace_bytes, stream);
 }
 

@@ -233,6 +233,19 @@ typedef struct winnow_stage_cache {
 WINNOW_API size_t winnow_stage_cache_entries(const winnow_method* method, int32_t heads, int32_t kv_heads,
                                              int32_t slots);
 
+/* Summaries of whole chunks of keys, kept beside a cache: WINNOW_MEAN_KEY and WINNOW_MIN_MAX_BOUND then read one or two
+ * rows a chunk instead of its keys. All zero: there are none. winnow_summarise fills them. */
+typedef struct winnow_key_summary {
+    void* data;         /* T, winnow_summary_elements() elements */
+    int32_t rows;       /* requests that there is room for */
+    int32_t max_keys;   /* keys of a request that there is room for */
+    const int32_t* row; /* [batch] row of each request; outside [0, rows): none; null: row = request */
+} winnow_key_summary;
+
+/* Elements of winnow_key_summary.data; 0 for arguments that no call accepts, and for scorers that read none. */
+WINNOW_API size_t winnow_summary_elements(const winnow_method* method, int32_t kv_heads, int32_t head_dim, int32_t rows,
+                                          int32_t max_keys);
+
 #define WINNOW_MAX_LEVELS 16
 
 typedef enum winnow_cascade_heads { WINNOW_OWN_TOKENS = 0, WINNOW_SHARED_TOKENS } winnow_cascade_heads;
@@ -373,6 +386,7 @@ typedef struct winnow_prune_params {
     winnow_rope rotation;       /* queries and cached keys come without it */
     int32_t scan;               /* winnow_scan_style; with a rotation: where probes stand */
     winnow_cache_format format; /* of keys; default T */
+    winnow_key_summary summary; /* of keys, changes no list; optional */
 } winnow_prune_params;
 
 /* Extents of the selection that `params` asks for: [batch, list head, query block, entry]. Reads method, tensor extents
@@ -399,6 +413,7 @@ typedef struct winnow_sparse_prefill_params {
     winnow_rope rotation;       /* queries and cached keys come without it */
     int32_t scan;               /* winnow_scan_style */
     const float* sink_logits;   /* [head] as in attention; not with delta; optional */
+    winnow_key_summary summary; /* as in pruning */
 } winnow_sparse_prefill_params;
 
 /* One new token per request, whose key and value are in the cache already; lists are kept between steps. */
@@ -419,7 +434,21 @@ typedef struct winnow_sparse_decode_params {
     int32_t scan;               /* winnow_scan_style */
     const float* sink_logits;   /* [head] as in attention; optional */
     winnow_cache_format format; /* of keys and values; default T */
+    winnow_key_summary summary; /* as in pruning; its rows are best the slots of requests */
 } winnow_sparse_decode_params;
+
+/* Summaries of the chunks that a method looks at; after new keys came, of those completed since. */
+typedef struct winnow_summarise_params {
+    uint32_t struct_size;
+    int32_t dtype;
+    winnow_tensor keys; /* T [batch | 1 | page, token, kv_head, channel] */
+    winnow_kv_index kv;
+    int32_t batch;              /* requests */
+    int32_t max_new;            /* bound of keys beyond `known`; 0: any number */
+    winnow_method method;       /* stages, sinks, and a scorer that has summaries */
+    winnow_key_summary summary; /* out */
+    const int32_t* known;       /* [batch] keys that are summarised already; null: none */
+} winnow_summarise_params;
 
 /* Combines partial results over disjoint sets of keys. `dtype` may be WINNOW_FP32 as well. */
 typedef struct winnow_merge_params {
@@ -530,6 +559,12 @@ WINNOW_API winnow_status winnow_sparse_decode(const winnow_sparse_decode_params*
                                               void* workspace, size_t workspace_bytes, void* stream);
 
 /* Its workspace is 0 bytes. */
+WINNOW_API winnow_status winnow_summarise_workspace(const winnow_summarise_params* params, const winnow_device* device,
+                                                    size_t* bytes);
+WINNOW_API winnow_status winnow_summarise(const winnow_summarise_params* params, const winnow_device* device,
+                                          void* workspace, size_t workspace_bytes, void* stream);
+
+/* Its workspace is 0 bytes. */
 WINNOW_API winnow_status winnow_merge_workspace(const winnow_merge_params* params, const winnow_device* device,
                                                 size_t* bytes);
 WINNOW_API winnow_status winnow_merge(const winnow_merge_params* params, const winnow_device* device, void* workspace,
@@ -617,6 +652,13 @@ static inline winnow_sparse_prefill_params winnow_sparse_prefill_defaults(void) 
 
 static inline winnow_sparse_decode_params winnow_sparse_decode_defaults(void) {
     winnow_sparse_decode_params p;
+    memset(&p, 0, sizeof p);
+    p.struct_size = sizeof p;
+    return p;
+}
+
+static inline winnow_summarise_params winnow_summarise_defaults(void) {
+    winnow_summarise_params p;
     memset(&p, 0, sizeof p);
     p.struct_size = sizeof p;
     return p;
