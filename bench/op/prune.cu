@@ -59,15 +59,20 @@ prepared prefill(problem_shape const& s, prune_method const& method) {
 }
 
 // Pruning alone never advances the step, so every launch finds the same stages due.
-prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
-    auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages));
+prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages,
+                std::int32_t layers = 1) {
+    auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages), rope{},
+                                                 scan_style::relative, layers);
     c->check();
     c->fill_lists();
-    return {[c](cudaStream_t stream) {
-                decode_stages const stages{c->params.cache};
-                return launch_stages(prune_part(c->params), c->made.prune, c->memory(), stream, &stages);
-            },
-            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)}};
+    auto const prune_layer = [](decode_case::layer const& l, cudaStream_t stream) {
+        decode_stages const stages{l.params.cache};
+        return launch_stages(prune_part(l.params), l.made.prune, l.memory(), stream, &stages);
+    };
+    return {
+        .launch = [=](cudaStream_t stream) { return c->each([&](auto const& l) { return prune_layer(l, stream); }); },
+        .counted = {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->first().tensors)},
+        .layers = c->count()};
 }
 
 constexpr std::int32_t k = 1 << 10, M = 1 << 20;
@@ -100,6 +105,16 @@ void add_all() {
                             "/stages_cached:" + std::to_string(cached),
                         in_us, [=] { return decode({.batch = batch, .keys = keys}, method, cached); });
     }
+    // Many layers in one graph; see bench/op/sparse.cu.
+    for (problem_shape const& s :
+         {problem_shape{.keys = 128 * k}, problem_shape{.keys = M}, problem_shape{.batch = 8, .keys = 128 * k}})
+        for (std::int32_t cached = 0; cached < hip_3k.stage_count; ++cached) {
+            std::int32_t const layers = decode_layers(s.batch, s.keys);
+            add(
+                "full/prune/decode/" + size_name(s.keys) + "/batch:" + std::to_string(s.batch) +
+                    "/hip_3k/one_list/layers:" + std::to_string(layers) + "/stages_cached:" + std::to_string(cached),
+                in_us, [=] { return decode(s, hip_3k, cached, layers); }, 1);
+        }
 }
 
 }  // namespace

@@ -75,34 +75,39 @@ prepared prefill_turned(problem_shape const& s, prune_method const& method, scan
 
 // --- Decode ----------------------------------------------------------------------------------------------------------
 
-prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
-    auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages));
+// A decode step in its refresh state.
+prepared stepping(std::shared_ptr<decode_case> const& c) {
+    return {[c](cudaStream_t stream) { return c->launch(stream); },
+            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->first().tensors)},
+            {},
+            [c](cudaStream_t stream) { c->set_step(1, stream); },
+            c->count()};
+}
+
+prepared decode(problem_shape const& s, prune_method const& method, std::int32_t cached_stages,
+                std::int32_t layers = 1) {
+    auto const c = std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages), rope{},
+                                                 scan_style::relative, layers);
     c->check();
     c->fill_lists();
-    return {[c](cudaStream_t stream) { return c->launch(stream); },
-            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
-            {},
-            [c](cudaStream_t stream) { c->set_step(1, stream); }};
+    return stepping(c);
 }
 
 prepared decode_turned(problem_shape const& s, prune_method const& method, std::int32_t cached_stages,
                        scan_style scan) {
     auto const c =
         std::make_shared<decode_case>(s, method, intervals_with_cached(method, cached_stages), turning, scan);
-    c->tensors.fill_inputs(draw::normal);
+    c->fill_inputs();
     c->fill_lists();
-    return {[c](cudaStream_t stream) { return c->launch(stream); },
-            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
-            {},
-            [c](cudaStream_t stream) { c->set_step(1, stream); }};
+    return stepping(c);
 }
 
 // A step over an fp8 cache: the tensors, steps and lists of a case in bf16, which is never launched. dense_ms is dense
 // attention over the same numbers in bf16.
 struct fp8_decode {
     fp8_decode(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals)
-        : wide(s, method, intervals), cache(wide.tensors) {
-        sparse_decode_params<bf16> const& p = wide.params;
+        : wide(s, method, intervals), cache(wide.first().tensors) {
+        sparse_decode_params<bf16> const& p = wide.first().params;
         params.queries = p.queries, params.output = p.output, params.kv = p.kv, params.scale = p.scale;
         params.keys = cache.keys(p.keys), params.values = cache.values(p.values), params.scales = cache.scales();
         params.method = p.method, params.cache = p.cache;
@@ -116,8 +121,8 @@ struct fp8_decode {
     // One step over inputs of this kind in which every stage runs.
     void refresh(draw kind) {
         cudaStream_t const stream = this_machine().stream;
-        wide.tensors.fill_inputs(kind);
-        cache.take(wide.tensors);
+        wide.layers.front().tensors.fill_inputs(kind);
+        cache.take(wide.first().tensors);
         wide.set_step(0, stream);
         require(launch(stream));
         require(cudaStreamSynchronize(stream), "sparse_decode");
@@ -136,18 +141,21 @@ prepared decode_fp8(problem_shape const& s, prune_method const& method, std::int
     c->wide.check_last();
     c->refresh(draw::normal);
     return {[c](cudaStream_t stream) { return c->launch(stream); },
-            {.keys_read = c->wide.keys_read(), .dense_ms = dense_ms(c->wide.tensors)},
+            {.keys_read = c->wide.keys_read(), .dense_ms = dense_ms(c->wide.first().tensors)},
             {},
             [c](cudaStream_t stream) { c->wide.set_step(1, stream); }};
 }
 
 // The mean over whole refresh cycles, from step 0 on; the context does not grow.
-prepared decode_mean(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals) {
-    auto const c = std::make_shared<decode_case>(s, method, intervals);
+prepared decode_mean(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals,
+                     std::int32_t layers = 1) {
+    auto const c = std::make_shared<decode_case>(s, method, intervals, rope{}, scan_style::relative, layers);
     c->check();
     return {[c](cudaStream_t stream) { return c->launch(stream); },
-            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->tensors)},
-            [c](cudaStream_t stream) { c->set_step(0, stream); }};
+            {.keys_read = c->keys_read(), .dense_ms = dense_ms(c->first().tensors)},
+            [c](cudaStream_t stream) { c->set_step(0, stream); },
+            {},
+            c->count()};
 }
 
 // --- Names -----------------------------------------------------------------------------------------------------------
@@ -172,6 +180,18 @@ void add_prefill() {
     }
 }
 
+// Launches after which every stage is due again.
+int cycle_of(prune_method const& method, refresh_intervals const& intervals) {
+    int cycle = 1;
+    for (int i = 0; i < method.stage_count; ++i) cycle = std::lcm(cycle, intervals.steps[i]);
+    return cycle;
+}
+
+std::string shape_name(problem_shape const& s) {
+    return size_name(s.keys) + "/batch:" + std::to_string(s.batch) +
+           (s.page_size == 0 ? "/contiguous" : "/page:" + std::to_string(s.page_size));
+}
+
 void add_decode() {
     prune_method const method = hip_3k;
     std::pair<char const*, refresh_intervals> const means[] = {
@@ -181,20 +201,36 @@ void add_decode() {
             for (std::int32_t const page : {0, 16}) {
                 problem_shape const s{.batch = batch, .keys = keys, .page_size = page};
                 bool const quick = keys == 128 * k && batch == 1 && page == 0;
-                std::string const start = std::string(quick ? "quick" : "full") + "/sparse_decode/" + size_name(keys) +
-                                          "/batch:" + std::to_string(batch) +
-                                          (page == 0 ? "/contiguous" : "/page:" + std::to_string(page)) + "/hip_3k/";
+                std::string const start =
+                    std::string(quick ? "quick" : "full") + "/sparse_decode/" + shape_name(s) + "/hip_3k/";
                 for (std::int32_t cached = 0; cached <= method.stage_count; ++cached)
                     add(start + "stages_cached:" + std::to_string(cached), benchmark::kMicrosecond,
                         [=] { return decode(s, method, cached); });
-                for (auto const& [name, intervals] : means) {
-                    int cycle = 1;
-                    for (int i = 0; i < method.stage_count; ++i) cycle = std::lcm(cycle, intervals.steps[i]);
+                for (auto const& [name, intervals] : means)
                     add(
                         start + name, benchmark::kMicrosecond,
-                        [=, intervals = intervals] { return decode_mean(s, method, intervals); }, cycle);
-                }
+                        [=, intervals = intervals] { return decode_mean(s, method, intervals); },
+                        cycle_of(method, intervals));
             }
+}
+
+// The same steps as an engine takes them: one a layer, many in one graph. The time is that of one layer, without what
+// starting a graph costs. The L2 cache is flushed before the first layer, and no layer finds its keys there.
+void add_decode_layers() {
+    prune_method const method = hip_3k;
+    for (problem_shape const& s :
+         {problem_shape{.keys = 128 * k}, problem_shape{.keys = 128 * k, .page_size = 16}, problem_shape{.keys = M},
+          problem_shape{.batch = 8, .keys = 128 * k}, problem_shape{.batch = 8, .keys = 128 * k, .page_size = 16}}) {
+        std::int32_t const layers = decode_layers(s.batch, s.keys);
+        std::string const start = "full/sparse_decode/" + shape_name(s) + "/hip_3k/layers:" + std::to_string(layers);
+        for (std::int32_t cached = 0; cached <= method.stage_count; ++cached)
+            add(
+                start + "/stages_cached:" + std::to_string(cached), benchmark::kMicrosecond,
+                [=] { return decode(s, method, cached, layers); }, 1);
+        add(
+            start + "/mean:32_16_8", benchmark::kMicrosecond,
+            [=] { return decode_mean(s, method, refresh_fast, layers); }, cycle_of(method, refresh_fast));
+    }
 }
 
 void add_turned() {
@@ -226,6 +262,7 @@ void add_fp8() {
 void add_all() {
     add_prefill();
     add_decode();
+    add_decode_layers();
     add_turned();
     add_fp8();
 }

@@ -1,10 +1,13 @@
-// A decode step with its stage cache: tensors, lists, steps, plan; checked once, then set to any refresh state.
+// Decode steps with their stage caches: tensors, lists, steps, plans; checked once, then set to any refresh state.
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "support/check.cuh"
@@ -20,27 +23,64 @@ inline refresh_intervals intervals_with_cached(prune_method const& method, std::
     return r;
 }
 
+/// Layers that sparse decode is timed over, which is how an engine runs it. Each layer has tensors, lists, steps and a
+/// workspace of its own. At 128k, 16 layers take 8.6 GB and read at least 218 MB, which is more than any cache holds.
+inline std::int32_t decode_layers(std::int32_t batch, std::int32_t keys) {
+    // Within 60 GB: 12 layers of 1M keys take 51.5 GB, and read at least 164 MB.
+    std::int64_t const layer = std::int64_t{batch} * keys * 4096;  // bytes: two tensors of 8 heads of 128 channels
+    return static_cast<std::int32_t>(smaller<std::int64_t>(16, (std::int64_t{48} << 30) / layer));
+}
+
+/// A model's decode step: one sparse_decode a layer. The layers differ in nothing but what their tensors hold.
 struct decode_case {
+    /// One layer, in memory of its own.
+    struct layer {
+        layer(problem_shape const& s, prune_method const& method)
+            : tensors(s), lists(stage_cache_entries(method, s.heads, s.kv_heads, s.batch)) {}
+
+        workspace memory() const { return {scratch.data(), scratch.bytes()}; }
+        status launch(cudaStream_t stream) const { return winnow::launch(params, made, memory(), stream); }
+
+        problem tensors;
+        device_array<std::int32_t> lists;
+        sparse_decode_params<bf16> params;
+        sparse_plan made;
+        device_array<char> scratch;
+    };
+
     decode_case(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals,
-                rope const& rotation = {}, scan_style scan = scan_style::relative)
-        : tensors(s), step(static_cast<std::size_t>(s.batch)),
-          step_values(std::vector<std::int32_t>(static_cast<std::size_t>(s.batch), 1)),
-          lists(stage_cache_entries(method, s.heads, s.kv_heads, s.batch)) {
-        auto const p = tensors.dense();
-        params.queries = p.queries, params.keys = p.keys, params.values = p.values, params.kv = p.kv;
-        params.output = p.output, params.scale = p.scale, params.method = method;
-        params.rotation = rotation, params.scan = scan;
-        params.cache.step = step.data(), params.cache.lists = lists.data();
-        params.cache.slots = s.batch, params.cache.intervals = intervals;
-        made = plan(params, this_machine().info);
-        require(made.why);
-        scratch = device_array<char>(made.workspace_bytes);
+                rope const& rotation = {}, scan_style scan = scan_style::relative, std::int32_t layer_count = 1)
+        : step(static_cast<std::size_t>(s.batch) * static_cast<std::size_t>(layer_count)),
+          step_values(std::vector<std::int32_t>(step.size(), 1)) {
+        layers.reserve(static_cast<std::size_t>(layer_count));
+        for (std::int32_t i = 0; i < layer_count; ++i) {
+            layer& l = layers.emplace_back(s, method);
+            auto const p = l.tensors.dense();
+            l.params.queries = p.queries, l.params.keys = p.keys, l.params.values = p.values, l.params.kv = p.kv;
+            l.params.output = p.output, l.params.scale = p.scale, l.params.method = method;
+            l.params.rotation = rotation, l.params.scan = scan;
+            l.params.cache.step = step.data() + std::int64_t{i} * s.batch, l.params.cache.lists = l.lists.data();
+            l.params.cache.slots = s.batch, l.params.cache.intervals = intervals;
+            l.made = plan(l.params, this_machine().info);
+            require(l.made.why);
+            l.scratch = device_array<char>(l.made.workspace_bytes);
+        }
     }
 
-    workspace memory() const { return {scratch.data(), scratch.bytes()}; }
-    status launch(cudaStream_t stream) const { return winnow::launch(params, made, memory(), stream); }
+    layer const& first() const { return layers.front(); }
+    std::int32_t count() const { return static_cast<std::int32_t>(layers.size()); }
+    /// Calls `run` for one layer after the other until a status is not ok.
+    template <class Run>
+    status each(Run const& run) const {
+        for (layer const& l : layers)
+            if (status const s = run(l); !s) return s;
+        return {};
+    }
+    status launch(cudaStream_t stream) const {
+        return each([&](layer const& l) { return l.launch(stream); });
+    }
 
-    /// Queues step `value`, 0 or 1, for all requests.
+    /// Queues step `value`, 0 or 1, for all requests of all layers.
     void set_step(std::int32_t value, cudaStream_t stream) const {
         if (value == 0)
             require(cudaMemsetAsync(step.data(), 0, step.bytes(), stream), "cudaMemsetAsync");
@@ -55,17 +95,31 @@ struct decode_case {
         require(launch(stream));
         require(cudaStreamSynchronize(stream), "sparse_decode");
     }
+    /// Random normal inputs, others in each layer.
+    void fill_inputs() {
+        for (std::size_t i = 0; i < layers.size(); ++i) layers[i].tensors.fill_inputs(draw::normal, i);
+    }
     /// Throws unless the last request's output is the reference's, on integer inputs, on which both choose the same
-    /// lists. Leaves random normal inputs behind.
+    /// lists. All layers get the same inputs here, and must give the first one's bits. Leaves random normal inputs
+    /// behind.
     void check() {
-        tensors.fill_inputs(draw::integers);
+        for (layer& l : layers) l.tensors.fill_inputs(draw::integers);
         refresh_all();
         check_last();
-        tensors.fill_inputs(draw::normal);
+        auto const output = first().tensors.output.download();
+        for (std::size_t i = 1; i < layers.size(); ++i) {
+            auto const found = layers[i].tensors.output.download();
+            if (!std::equal(output.begin(), output.end(), found.begin(),
+                            [](bf16 a, bf16 b) { return a.bits == b.bits; }))
+                throw std::runtime_error("wrong output, layer " + std::to_string(i));
+        }
+        fill_inputs();
     }
-    /// The check itself, after a step in which every stage ran on integer inputs.
+    /// The check of the first layer, after a step in which every stage ran on integer inputs.
     void check_last() const {
+        problem const& tensors = first().tensors;
         problem_shape const& s = tensors.shape;
+        sparse_decode_params<bf16> const& params = first().params;
         auto p = tensors.dense();
         p.window = params.method.window;
         host_lists const l =
@@ -80,15 +134,12 @@ struct decode_case {
     }
     /// Keys that a row reads where every list is full.
     double keys_read() const {
-        prune_method const& m = params.method;
-        return smaller(tensors.shape.keys, m.window.sinks + m.window.recent + m.budget());
+        prune_method const& m = first().params.method;
+        return smaller(first().tensors.shape.keys, m.window.sinks + m.window.recent + m.budget());
     }
 
-    problem tensors;
-    device_array<std::int32_t> step, step_values, lists;
-    sparse_decode_params<bf16> params;
-    sparse_plan made;
-    device_array<char> scratch;
+    device_array<std::int32_t> step, step_values;  ///< [layer, request]
+    std::vector<layer> layers;
 };
 
 }  // namespace winnow::bench

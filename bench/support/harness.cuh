@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -33,6 +34,7 @@ struct prepared {
     work counted;
     std::function<void(cudaStream_t)> begin = {};   ///< before the first iteration of every repetition
     std::function<void(cudaStream_t)> before = {};  ///< queued before each iteration, outside the time
+    std::int32_t layers = 1;                        ///< equal parts of a launch; times, and `counted`, are of one
 };
 
 /// Benchmarks that failed; the program's exit code.
@@ -67,7 +69,8 @@ inline void run(benchmark::State& state, std::string const& name, std::function<
         }
         if (!c.failed.empty()) throw std::runtime_error(c.failed);
         if (c.ready->begin) c.ready->begin(m.stream);
-        for ([[maybe_unused]] auto _ : state) state.SetIterationTime(seconds_of(*c.graph, c.ready->before));
+        for ([[maybe_unused]] auto _ : state)
+            state.SetIterationTime(seconds_of(*c.graph, c.ready->before) / c.ready->layers);
     } catch (std::exception const& e) {
         if (c.failed.empty()) ++failures();
         c.failed = e.what();
@@ -90,7 +93,7 @@ inline void run(benchmark::State& state, std::string const& name, std::function<
 }
 
 /// Registers a benchmark. `name` starts with quick/ (a subset that takes less than a minute) or full/. `cycle` > 0: the
-/// time is a mean over whole cycles of so many launches.
+/// time is a mean over whole cycles of so many launches; 1 asks for 200 launches, however short a layer's part of one is.
 inline void add(std::string const& name, benchmark::TimeUnit unit, std::function<prepared()> prepare, int cycle = 0) {
     auto* const b = benchmark::RegisterBenchmark(
         name.c_str(), [name, prepare = std::move(prepare)](benchmark::State& state) { run(state, name, prepare); });

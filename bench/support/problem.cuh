@@ -53,8 +53,9 @@ public:
     device_array<bf16> queries, output, keys, values;
     device_array<float> lse;
 
-    void fill_inputs(draw kind) {
-        fill(queries, kind, 1), fill(keys, kind, 2), fill(values, kind, 3);
+    /// `number` tells apart problems that must not hold the same.
+    void fill_inputs(draw kind, std::uint64_t number = 0) {
+        fill(queries, kind, 3 * number + 1), fill(keys, kind, 3 * number + 2), fill(values, kind, 3 * number + 3);
         require(cudaMemset(output.data(), 0xff, output.bytes()), "cudaMemset");  // NaN: what is not written shows
     }
 
