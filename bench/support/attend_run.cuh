@@ -13,11 +13,11 @@
 
 namespace winnow::bench {
 
-/// A planned call with its workspace, over keys and values that are stored as KV.
-template <class KV>
-class attend_run_of {
+/// A planned call with its workspace.
+template <class T>
+class attend_run {
 public:
-    explicit attend_run_of(attend_params<bf16, KV> const& p)
+    explicit attend_run(attend_params<T> const& p)
         : params(p), plan_(plan(p, this_machine().info)), scratch_(plan_.workspace_bytes) {
         require(plan_.why);
     }
@@ -31,20 +31,20 @@ public:
         require(cudaStreamSynchronize(stream), "attend");
     }
 
-    attend_params<bf16, KV> const params;
+    attend_params<T> const params;
 
 private:
     attend_plan plan_;
     device_array<char> scratch_;
 };
-using attend_run = attend_run_of<bf16>;
 
 /// Milliseconds of dense attention over the problem's tensors, which overwrites its output: median of three after a
 /// warm-up, measured once per shape.
-inline double dense_ms(problem const& problem) {
+template <class T>
+double dense_ms(problem_of<T> const& problem) {
     problem_shape const& s = problem.shape;
-    static std::map<std::tuple<int, int, int, int, int, int, int>, double> known;
-    double& ms = known[{s.batch, s.queries, s.keys, s.heads, s.kv_heads, s.head_dim, s.page_size}];
+    static std::map<std::tuple<int, int, int, int, int, int, int, int>, double> known;
+    double& ms = known[{s.batch, s.queries, s.keys, s.heads, s.kv_heads, s.head_dim, s.page_size, s.other_keys}];
     if (ms > 0) return ms;
     attend_run const dense(problem.dense());
     dense.once();

@@ -45,9 +45,10 @@ __global__ void gather_keys(tensor_view<T const, 4> from, kv_index kv, std::int3
 }
 
 /// [count, heads, channel] in host memory.
-inline std::vector<bf16> host_keys(tensor_view<bf16 const, 4> const& from, kv_index const& kv, std::int32_t request,
-                                   std::int32_t first_head, std::int32_t heads, std::int32_t count) {
-    device_array<bf16> const packed(static_cast<std::size_t>(count) * heads * static_cast<std::size_t>(from.extent[3]));
+template <class T>
+std::vector<T> host_keys(tensor_view<T const, 4> const& from, kv_index const& kv, std::int32_t request,
+                         std::int32_t first_head, std::int32_t heads, std::int32_t count) {
+    device_array<T> const packed(static_cast<std::size_t>(count) * heads * static_cast<std::size_t>(from.extent[3]));
     auto const page_size = static_cast<std::int32_t>(from.extent[1]);
     gather_keys<<<static_cast<unsigned>(count), 128>>>(from, kv, page_size, request, first_head, heads, packed.data());
     require(cudaGetLastError(), "gather_keys");
@@ -55,7 +56,8 @@ inline std::vector<bf16> host_keys(tensor_view<bf16 const, 4> const& from, kv_in
 }
 
 /// Query or output rows [count, heads, channel] in host memory.
-inline std::vector<bf16> host_rows(device_array<bf16> const& from, problem_shape const& s, row_set rows) {
+template <class T>
+std::vector<T> host_rows(device_array<T> const& from, problem_shape const& s, row_set rows) {
     std::size_t const row = static_cast<std::size_t>(s.heads) * s.head_dim;
     std::size_t const first = static_cast<std::size_t>(rows.request) * s.queries + rows.first;
     return from.download(first * row, static_cast<std::size_t>(rows.count) * row);
@@ -64,24 +66,27 @@ inline std::vector<bf16> host_rows(device_array<bf16> const& from, problem_shape
 /// Throws unless the output of `rows`, for the query heads of `kv_head`, is the reference's. `lists` may be null; else
 /// all `rows` use its lists of query block `m`. `p` is the call that wrote the output. With a `correction` it was delta
 /// correction of that call; `rows` then begin at an anchor, before the tail.
-inline void check_rows(problem const& problem, attend_params<bf16> const& p, row_set rows, std::int32_t kv_head,
-                       host_lists const* lists, std::int32_t m, delta_options const* correction = nullptr) {
+template <class T>
+void check_rows(problem_of<T> const& problem, attend_params<T> const& p, row_set rows, std::int32_t kv_head,
+                host_lists const* lists, std::int32_t m, delta_options const* correction = nullptr) {
     problem_shape const& s = problem.shape;
-    std::int32_t const group = s.group(), position = s.first_position() + rows.first;
-    std::int32_t const limit = position + rows.count;  // later keys are nobody's
+    std::int32_t const group = s.group(), position = s.first_position(rows.request) + rows.first;
+    bool const is_causal = p.mask.kind == mask_kind::causal;
+    std::int32_t const limit = is_causal ? position + rows.count : s.length(rows.request);  // later keys are nobody's
     auto const queries = host_rows(problem.queries, s, rows), found = host_rows(problem.output, s, rows);
     auto const keys = host_keys(p.keys, p.kv, rows.request, kv_head, 1, limit);
     auto const values = host_keys(p.values, p.kv, rows.request, kv_head, 1, limit);
 
-    attend_params<bf16> host;
+    attend_params<T> host;
     host.queries = packed_view(queries.data(), {1, rows.count, s.heads, s.head_dim});
     host.queries.data += kv_head * group * s.head_dim;
     host.queries.extent[2] = group;
     host.keys = packed_view(keys.data(), {1, limit, 1, s.head_dim});
     host.values = packed_view(values.data(), {1, limit, 1, s.head_dim});
-    std::vector<bf16> output(static_cast<std::size_t>(rows.count) * group * s.head_dim);
+    std::vector<T> output(static_cast<std::size_t>(rows.count) * group * s.head_dim);
     host.output = packed_view(output.data(), {1, rows.count, group, s.head_dim});
-    host.window = p.window, host.scale = p.scale, host.soft_cap = p.soft_cap, host.mask = causal{position};
+    host.window = p.window, host.scale = p.scale, host.soft_cap = p.soft_cap;
+    host.mask = p.mask, host.mask.offset = position;
     std::vector<std::int32_t> blocks, counts;
     if (lists != nullptr) {
         std::int32_t const list_head = list_head_of(kv_head, s.kv_heads, lists->list_heads);
@@ -96,7 +101,7 @@ inline void check_rows(problem const& problem, attend_params<bf16> const& p, row
     }
     reference::attend_result exact, rounded;
     if (correction != nullptr) {
-        delta_params<bf16> corrected{.base = host, .options = *correction};
+        delta_params<T> corrected{.base = host, .options = *correction};
         corrected.options.last_chunk = false;
         require(reference::delta(corrected, &exact, all_threads()));
         require(reference::delta_rounded(corrected, rounded, all_threads()));
@@ -111,27 +116,30 @@ inline void check_rows(problem const& problem, attend_params<bf16> const& p, row
             values_found.push_back(to_float(
                 found[(static_cast<std::size_t>(i) * s.heads + static_cast<std::size_t>(kv_head * group)) * s.head_dim +
                       static_cast<std::size_t>(c)]));
-    auto const verdict = testing::compare<bf16>(values_found, exact.output, rounded.output);
+    auto const verdict = testing::compare<T>(values_found, exact.output, rounded.output);
     if (!verdict)
         throw std::runtime_error("wrong output, request " + std::to_string(rows.request) + ", row " +
                                  std::to_string(rows.first) + ", KV head " + std::to_string(kv_head) + ": " +
                                  verdict.message);
 }
 
-/// A few rows at the start, in the middle and at the end of the first and the last request, a different KV head each.
-inline void check_output(problem const& problem, attend_params<bf16> const& p, host_lists const* lists = nullptr) {
+/// A few rows at the start, in the middle and at the end of the first and the last request, a different KV head each; of
+/// ragged requests also the last rows of the longest.
+template <class T>
+void check_output(problem_of<T> const& problem, attend_params<T> const& p, host_lists const* lists = nullptr) {
     problem_shape const& s = problem.shape;
     std::int32_t const count = smaller(s.keys > (1 << 18) ? 1 : 2, s.queries);
     // Even numbers: two rows then lie in one query block, since blocks and the first position are even.
     std::int32_t const last = round_down(s.queries - count, count), middle = round_down(s.queries / 2, count);
     auto const check = [&](std::int32_t request, std::int32_t first, std::int32_t kv_head) {
-        std::int32_t const from = s.first_position();
+        std::int32_t const from = s.first_position(request);
         std::int32_t const m = lists == nullptr ? 0 : query_block_of(from + first, from, lists->query_block);
         check_rows(problem, p, {request, first, count}, kv_head, lists, m);
     };
     check(0, 0, 0);
     if (s.queries > count) check(0, middle, s.kv_heads / 2);
     check(s.batch - 1, last, s.kv_heads - 1);
+    if (s.ragged()) check(s.long_request, last, s.kv_heads / 2);
 }
 
 /// The reference's lists of query block `m` of a request. Exact on integer inputs: kernel and reference agree.
