@@ -17,35 +17,36 @@ using namespace winnow::bench;
 namespace {
 
 // What a benchmark keeps on the device while it is timed.
-template <class T>
+template <class T, class KV = T>
 struct attend_case {
     explicit attend_case(problem_shape const& s, std::uint64_t number = 0) : tensors(s) {
         tensors.fill_inputs(draw::normal, number);
     }
 
-    problem_of<T> tensors;
+    problem_of<T, KV> tensors;
     device_array<std::int32_t> blocks, counts;
-    std::unique_ptr<attend_run<T>> run;
+    std::unique_ptr<attend_run<T, KV>> run;
 };
 
-template <class T>
-prepared ready(std::shared_ptr<attend_case<T>> const& c, work const& w) {
+template <class T, class KV>
+prepared ready(std::shared_ptr<attend_case<T, KV>> const& c, work const& w) {
     return {[c](cudaStream_t stream) { return c->run->launch(stream); }, w};
 }
 
 // --- Dense -----------------------------------------------------------------------------------------------------------
 
 // Every key of the context for each row, or those up to its own.
-template <class T = bf16>
+template <class T = bf16, class KV = T>
 prepared dense(problem_shape const& s, attention_mask mask = causal{}) {
-    auto const c = std::make_shared<attend_case<T>>(s);
+    auto const c = std::make_shared<attend_case<T, KV>>(s);
     auto p = c->tensors.dense();
     p.mask = mask;
-    c->run = std::make_unique<attend_run<T>>(p);
+    c->run = std::make_unique<attend_run<T, KV>>(p);
     c->run->once();
     check_output(c->tensors, c->run->params);
     double const pairs = mask.kind == mask_kind::causal ? s.causal_pairs() : static_cast<double>(s.queries) * s.keys;
-    return ready(c, {.flops = s.flops(pairs), .bytes = s.row_bytes() + s.key_bytes(), .keys_read = pairs / s.queries});
+    return ready(
+        c, {.flops = s.flops(pairs), .bytes = s.row_bytes() + s.key_bytes(sizeof(KV)), .keys_read = pairs / s.queries});
 }
 
 // One call a layer, all in one graph and each with tensors of its own, as an engine's step has them. Of one layer.
@@ -100,17 +101,17 @@ prepared listed(std::shared_ptr<attend_case<T>> const& c, attend_params<T> const
     return ready(c, w);
 }
 
-// Lists of a query block's own blocks and random earlier ones, `budget` keys in all: one for all heads, or one for each of
-// `list_heads` KV heads.
+// Lists of a query block's own blocks and random earlier ones, `budget` keys in all, beside the window: one for all heads, or
+// one for each of `list_heads` KV heads.
 template <class T = bf16>
 prepared random_blocks(problem_shape const& s, std::int32_t query_block, std::int32_t block_size, std::int32_t budget,
-                       std::int32_t list_heads = 1) {
+                       std::int32_t list_heads = 1, attention_window window = {0, 0}) {
     auto const c = std::make_shared<attend_case<T>>(s);
     host_lists const l = random_lists(s.queries, s.keys, list_heads, query_block, block_size, budget, 11);
     c->blocks = device_array<std::int32_t>(l.blocks);
     c->counts = device_array<std::int32_t>(l.counts);
     auto p = c->tensors.dense();
-    p.window = {0, 0};
+    p.window = window;
     p.selection.blocks =
         packed_view<std::int32_t const>(c->blocks.data(), {1, l.list_heads, l.query_blocks, l.capacity});
     p.selection.counts = packed_view<std::int32_t const>(c->counts.data(), {1, l.list_heads, l.query_blocks});
@@ -217,6 +218,13 @@ void add_lists() {
     for (std::int32_t const keys : {128 * k, M})
         add(named(false, "random_lists/32k_of_" + size_name(keys) + "/rows:128/block:64/budget:2048"), in_ms,
             [=] { return random_blocks(chunk(keys), 128, 64, 2048); });
+    for (std::int32_t const block : {8, 16, 32, 64, 128})
+        for (std::int32_t const budget : {2048, 4096})
+            add(named(false, "random_lists/128k/rows:128/block:" + std::to_string(block) +
+                                 "/budget:" + std::to_string(budget) + "/sinks:256/window:1024"),
+                in_ms, [=] {
+                    return random_blocks(prefill(128 * k), 128, block, budget, 1, {256, 1024});
+                });
     for (std::int32_t const rows : {16, 32})  // the heads of a KV group lie in one tile
         add(named(false, "random_lists/128k/rows:" + std::to_string(rows) + "/block:64/budget:2048"), in_ms,
             [=] { return random_blocks(prefill(128 * k), rows, 64, 2048); });
@@ -255,6 +263,13 @@ void add_decode() {
             add(named(false,
                       "dense_decode/" + size_name(s.keys) + "/batch:" + std::to_string(s.batch) + storage_name(page)),
                 in_us, [=] { return dense(paged(s, page)); });
+
+    for (problem_shape const& s : {problem_shape{.keys = 128 * k}, problem_shape{.keys = 128 * k, .page_size = 16},
+                                   problem_shape{.keys = 128 * k, .page_size = 64}, problem_shape{.keys = M},
+                                   problem_shape{.batch = 8, .keys = 32 * k, .page_size = 16}})
+        add(named(false, "dense_decode/" + size_name(s.keys) + "/batch:" + std::to_string(s.batch) +
+                             storage_name(s.page_size) + "/fp8"),
+            in_us, [=] { return dense<bf16, fp8_e4m3>(s); });
 
     // Short contexts beside what any graph of as many kernels takes.
     add(named(false, "empty_graph/kernels:2"), in_us, [] { return empty_graph(2); });

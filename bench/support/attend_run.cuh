@@ -14,10 +14,10 @@
 namespace winnow::bench {
 
 /// A planned call with its workspace.
-template <class T>
+template <class T, class KV = T>
 class attend_run {
 public:
-    explicit attend_run(attend_params<T> const& p)
+    explicit attend_run(attend_params<T, KV> const& p)
         : params(p), plan_(plan(p, this_machine().info)), scratch_(plan_.workspace_bytes) {
         require(plan_.why);
     }
@@ -31,7 +31,7 @@ public:
         require(cudaStreamSynchronize(stream), "attend");
     }
 
-    attend_params<T> const params;
+    attend_params<T, KV> const params;
 
 private:
     attend_plan plan_;

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "../../tests/support/tolerance.hpp"
@@ -66,8 +67,8 @@ std::vector<T> host_rows(device_array<T> const& from, problem_shape const& s, ro
 /// Throws unless the output of `rows`, for the query heads of `kv_head`, is the reference's. `lists` may be null; else
 /// all `rows` use its lists of query block `m`. `p` is the call that wrote the output. With a `correction` it was delta
 /// correction of that call; `rows` then begin at an anchor, before the tail.
-template <class T>
-void check_rows(problem_of<T> const& problem, attend_params<T> const& p, row_set rows, std::int32_t kv_head,
+template <class T, class KV>
+void check_rows(problem_of<T, KV> const& problem, attend_params<T, KV> const& p, row_set rows, std::int32_t kv_head,
                 host_lists const* lists, std::int32_t m, delta_options const* correction = nullptr) {
     problem_shape const& s = problem.shape;
     std::int32_t const group = s.group(), position = s.first_position(rows.request) + rows.first;
@@ -77,7 +78,7 @@ void check_rows(problem_of<T> const& problem, attend_params<T> const& p, row_set
     auto const keys = host_keys(p.keys, p.kv, rows.request, kv_head, 1, limit);
     auto const values = host_keys(p.values, p.kv, rows.request, kv_head, 1, limit);
 
-    attend_params<T> host;
+    attend_params<T, KV> host;
     host.queries = packed_view(queries.data(), {1, rows.count, s.heads, s.head_dim});
     host.queries.data += kv_head * group * s.head_dim;
     host.queries.extent[2] = group;
@@ -100,14 +101,14 @@ void check_rows(problem_of<T> const& problem, attend_params<T> const& p, row_set
         host.selection.block_size = lists->block_size, host.selection.query_block = lists->query_block;
     }
     reference::attend_result exact, rounded;
-    if (correction != nullptr) {
+    if (correction == nullptr) {
+        require(reference::attend(host, &exact, all_threads()));
+        require(reference::attend_rounded(host, rounded, all_threads()));
+    } else if constexpr (std::is_same_v<T, KV>) {
         delta_params<T> corrected{.base = host, .options = *correction};
         corrected.options.last_chunk = false;
         require(reference::delta(corrected, &exact, all_threads()));
         require(reference::delta_rounded(corrected, rounded, all_threads()));
-    } else {
-        require(reference::attend(host, &exact, all_threads()));
-        require(reference::attend_rounded(host, rounded, all_threads()));
     }
 
     std::vector<double> values_found;
@@ -125,8 +126,8 @@ void check_rows(problem_of<T> const& problem, attend_params<T> const& p, row_set
 
 /// A few rows at the start, in the middle and at the end of the first and the last request, a different KV head each; of
 /// ragged requests also the last rows of the longest.
-template <class T>
-void check_output(problem_of<T> const& problem, attend_params<T> const& p, host_lists const* lists = nullptr) {
+template <class T, class KV>
+void check_output(problem_of<T, KV> const& problem, attend_params<T, KV> const& p, host_lists const* lists = nullptr) {
     problem_shape const& s = problem.shape;
     std::int32_t const count = smaller(s.keys > (1 << 18) ? 1 : 2, s.queries);
     // Even numbers: two rows then lie in one query block, since blocks and the first position are even.

@@ -44,11 +44,13 @@ struct problem_shape {
     double flops(double pairs) const { return 4.0 * head_dim * heads * batch * pairs; }
     /// Bytes of queries and output, and of keys and values.
     double row_bytes() const { return 2.0 * 2 * batch * queries * heads * head_dim; }
-    double key_bytes() const { return 2.0 * 2 * static_cast<double>(total_keys()) * kv_heads * head_dim; }
+    double key_bytes(std::size_t element = 2) const {
+        return 2.0 * static_cast<double>(element) * static_cast<double>(total_keys()) * kv_heads * head_dim;
+    }
 };
 
-/// Owns the tensors.
-template <class T>
+/// Owns the tensors. Keys and values are stored as KV; an fp8 cache has scales of 1.
+template <class T, class KV = T>
 class problem_of {
 public:
     explicit problem_of(problem_shape const& s)
@@ -68,7 +70,8 @@ public:
     }
 
     problem_shape const shape;
-    device_array<T> queries, output, keys, values;
+    device_array<T> queries, output;
+    device_array<KV> keys, values;
     device_array<float> lse;
 
     /// `number` tells apart problems that must not hold the same.
@@ -78,15 +81,15 @@ public:
     }
 
     /// Dense causal attention over it.
-    attend_params<T> dense() const {
-        attend_params<T> p;
+    attend_params<T, KV> dense() const {
+        attend_params<T, KV> p;
         p.queries = packed_view<T const>(queries.data(), {shape.batch, shape.queries, shape.heads, shape.head_dim});
         p.output = packed_view(output.data(), {shape.batch, shape.queries, shape.heads, shape.head_dim});
         bool const paged = shape.page_size > 0;
         std::int64_t const tokens = paged ? shape.page_size : shape.ragged() ? shape.total_keys() : shape.keys;
         std::int64_t const outer = static_cast<std::int64_t>(slots()) / tokens;
-        p.keys = packed_view<T const>(keys.data(), {outer, tokens, shape.kv_heads, shape.head_dim});
-        p.values = packed_view<T const>(values.data(), {outer, tokens, shape.kv_heads, shape.head_dim});
+        p.keys = packed_view<KV const>(keys.data(), {outer, tokens, shape.kv_heads, shape.head_dim});
+        p.values = packed_view<KV const>(values.data(), {outer, tokens, shape.kv_heads, shape.head_dim});
         if (paged) {
             p.kv.layout = kv_layout::block_table;
             p.kv.pages = pages_.data(), p.kv.length = lengths_.data();
