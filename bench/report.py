@@ -118,9 +118,13 @@ def dense_decode_table(rows):
                  [[decode_shape(r)] + [cell(r, name, 1, "us", "tb_per_s") for name, _ in names] for r in rows])
 
 
+STEP_STATES = (("stages_cached:0", "no stage cached"), ("stages_cached:1", "stage 1"), ("stages_cached:2", "stages 1-2"),
+               ("stages_cached:3", "all"), ("mean:16_8_4", "mean {16, 8, 4}"), ("mean:32_16_8", "mean {32, 16, 8}"),
+               ("mean:96_24_8", "mean {96, 24, 8}"))
+
+
 def sparse_decode_table(rows):
-    kinds = (("stages_cached:0", "no stage cached"), ("stages_cached:1", "stage 1"), ("stages_cached:2", "stages 1-2"),
-             ("stages_cached:3", "all"), ("mean:32_16_8", "mean {32, 16, 8}"), ("mean:96_24_8", "mean {96, 24, 8}"))
+    kinds = [(kind, heading) for kind, heading in STEP_STATES if kind != "mean:16_8_4"]
     lines = []
     for row in rows:
         for name in ("winnow", "hip_attn"):
@@ -128,6 +132,61 @@ def sparse_decode_table(rows):
                 lines.append([f"{decode_shape(row)}: {name.replace('_', '-')}"] +
                              [cell(row, f"{name}/{kind}", 1, "us") for kind, _ in kinds])
     return table(["hip_3k decode step, us"] + [heading for _, heading in kinds], lines)
+
+
+def benchmark_time(row):
+    """Microseconds and the spread of the repetitions."""
+    return f"{1000 * row['ms']:.1f} ±{row.get('cv_percent', 0):.1f} %" if "ms" in row else row.get("error", "-")
+
+
+STEP = re.compile(r"\w+/sparse_decode/(\w+)/batch:(\d+)/([\w:]+)/hip_3k/(?:layers:(\d+)/)?((?:stages_cached|mean):\w+)")
+DENSE_DECODE = re.compile(r"\w+/attend/dense_decode/(\w+)/batch:(\d+)/([\w:]+)(/fp8)?(?:/layers:(\d+))?")
+RAGGED = re.compile(r"\w+/attend/ragged_decode/(\d+)x(\w+)_1x(\w+)/long_at:(\d+)/([\w:]+)")
+EMPTY_GRAPH = re.compile(r"\w+/attend/empty_graph/kernels:(\d+)")
+OWN_TABLES = (STEP, DENSE_DECODE, RAGGED, EMPTY_GRAPH)
+
+
+def storage(text):
+    return text.replace("page:", "pages of ")
+
+
+def alone_or_layer(layers):
+    return f"a layer of {layers} in one graph" if layers else "alone"
+
+
+def step_table(rows):
+    """Decode steps of the preset, alone and in a graph of many layers: one line a shape."""
+    lines = {}
+    for row in rows:
+        if match := STEP.fullmatch(row["name"]):
+            keys, batch, where, layers, state = match.groups()
+            lines.setdefault(f"{keys}, batch {batch}, {storage(where)}; {alone_or_layer(layers)}", {})[state] = row
+    states = [(state, heading) for state, heading in STEP_STATES if any(state in found for found in lines.values())]
+    return table(["hip_3k decode step, us"] + [heading for _, heading in states] + ["dense"],
+                 [[line] + [benchmark_time(found[state]) if state in found else "-" for state, _ in states] +
+                  [next((f"{1000 * row['dense_ms']:.1f}" for row in found.values() if "dense_ms" in row), "-")]
+                  for line, found in lines.items()])
+
+
+def decode_rate_table(rows):
+    """Dense decode, equal lengths and ragged, against the rate of a copy."""
+    lines = []
+    for row in rows:
+        if match := DENSE_DECODE.fullmatch(row["name"]):
+            keys, batch, where, fp8, layers = match.groups()
+            line = f"{keys}, batch {batch}, {storage(where)}{', fp8' if fp8 else ''}; {alone_or_layer(layers)}"
+        elif match := RAGGED.fullmatch(row["name"]):
+            others, short, long, at, where = match.groups()
+            line = f"{others} requests of {short} and one of {long}, number {at}; {storage(where)}"
+        else:
+            continue
+        lines.append([line, benchmark_time(row)] + [f"{row[counter]:.{digits}f}" if counter in row else "" for
+                                                    counter, digits in (("tb_per_s", 2), ("percent_of_copy", 0))])
+    text = table(["dense decode", "us ± CV", "TB/s", "% of copy"], lines)
+    for row in rows:
+        if match := EMPTY_GRAPH.fullmatch(row["name"]):
+            text += f"\nA graph of {match.group(1)} empty kernels in the same run: {benchmark_time(row)} (us).\n"
+    return text
 
 
 def benchmark_table(rows):
@@ -201,8 +260,14 @@ def performance_block(results):
                 text += lead + make(rows) + "\n"
         if result.get("benchmarks"):
             copy = f"{result['copy_tb_per_s']:.2f} TB/s"
-            text += (f"The operators' own benchmarks (a device copy in that run: {copy}):\n\n" +
-                     benchmark_table(result["benchmarks"]) + "\n")
+            text += f"The operators' own benchmarks (a device copy in that run: {copy}):\n\n"
+            rows = {pattern: [] for pattern in (*OWN_TABLES, None)}
+            for row in result["benchmarks"]:
+                rows[next((p for p in OWN_TABLES if p.fullmatch(row["name"])), None)].append(row)
+            dense = rows[DENSE_DECODE] + rows[RAGGED] + rows[EMPTY_GRAPH]
+            for make, found in ((step_table, rows[STEP]), (decode_rate_table, dense), (benchmark_table, rows[None])):
+                if found:
+                    text += make(found) + "\n"
         if why := refusals(result):
             text += "Not compared:\n\n" + why + "\n"
     return text
@@ -244,11 +309,24 @@ def self_test():
               "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0,
               "prefill": [dense, sparse, chunk, listed, delta], "decode": [decode],
               "benchmarks": [{"name": "quick/merge/x", "ms": 0.01, "cv_percent": 0.4, "tb_per_s": 2.0},
-                             {"name": "quick/merge/y", "error": "wrong output"}]}
+                             {"name": "quick/merge/y", "error": "wrong output"}] + [
+                  {"name": f"full/{name}", "ms": ms, "cv_percent": 0.2, "tb_per_s": 2.75, "percent_of_copy": 91.4}
+                  for name, ms in (("sparse_decode/128k/batch:1/page:16/hip_3k/stages_cached:3", 0.0151),
+                                   ("sparse_decode/128k/batch:1/page:16/hip_3k/layers:16/stages_cached:3", 0.0082),
+                                   ("sparse_decode/128k/batch:1/page:16/hip_3k/layers:16/mean:32_16_8", 0.0122),
+                                   ("attend/dense_decode/4k/batch:1/contiguous/layers:16", 0.0072),
+                                   ("attend/dense_decode/128k/batch:1/page:64/fp8", 0.1013),
+                                   ("attend/ragged_decode/63x2k_1x1M/long_at:32/packed", 1.7),
+                                   ("attend/empty_graph/kernels:2", 0.0041))]}
     page, readme = performance_block([result]), readme_block([result])
     wanted = ["3.25 x", "| 20 % |", "0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0",
               "100.0 ±0.5 % (2.50)", "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output",
-              "`merge/x`", "0.4 %"]
+              "`merge/x`", "0.4 %",
+              "| 128k, batch 1, pages of 16; alone | 15.1 ±0.2 % | - | - |",
+              "| 128k, batch 1, pages of 16; a layer of 16 in one graph | 8.2 ±0.2 % | 12.2 ±0.2 % | - |",
+              "| 4k, batch 1, contiguous; a layer of 16 in one graph | 7.2 ±0.2 % | 2.75 | 91 |",
+              "| 128k, batch 1, pages of 64, fp8; alone | 101.3 ",
+              "| 63 requests of 2k and one of 1M, number 32; packed | 1700.0 ", "2 empty kernels in the same run: 4.1 "]
     wrong = [f"the page lacks {text!r}" for text in wanted if text not in page]
     wrong += [f"README lacks {text!r}" for text in ("0.50 x", "Device X", "hip-attn") if text not in readme]
     if "FlashAttention-2" in page or "FlashInfer" in readme:
