@@ -272,10 +272,12 @@ void add_decode() {
             in_us, [=] { return dense<bf16, fp8_e4m3>(s); });
 
     // Short contexts beside what any graph of as many kernels takes.
-    add(named(false, "empty_graph/kernels:2"), in_us, [] { return empty_graph(2); });
+    add(
+        named(false, "empty_graph/kernels:2"), in_us, [] { return empty_graph(2); }, 1);
     for (std::int32_t const page : {0, 16})
-        add(named(false, "dense_decode/4k/batch:1" + storage_name(page)), in_us,
-            [=] { return dense({.keys = 4 * k, .page_size = page}); });
+        add(
+            named(false, "dense_decode/4k/batch:1" + storage_name(page)), in_us,
+            [=] { return dense({.keys = 4 * k, .page_size = page}); }, 1);
 
     // One long request among many short ones; bytes are those of the keys there are.
     for (std::int32_t const page : {0, 16, 64})
