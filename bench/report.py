@@ -118,9 +118,9 @@ def dense_decode_table(rows):
                  [[decode_shape(r)] + [cell(r, name, 1, "us", "tb_per_s") for name, _ in names] for r in rows])
 
 
-STEP_STATES = (("stages_cached:0", "no stage cached"), ("stages_cached:1", "stage 1"), ("stages_cached:2", "stages 1-2"),
-               ("stages_cached:3", "all"), ("mean:16_8_4", "mean {16, 8, 4}"), ("mean:32_16_8", "mean {32, 16, 8}"),
-               ("mean:96_24_8", "mean {96, 24, 8}"))
+STEP_STATES = (("stages_cached:0", "no stage cached"), ("stages_cached:1", "stage 1"),
+               ("stages_cached:2", "stages 1-2"), ("stages_cached:3", "all"), ("mean:16_8_4", "mean {16, 8, 4}"),
+               ("mean:32_16_8", "mean {32, 16, 8}"), ("mean:96_24_8", "mean {96, 24, 8}"))
 
 
 def sparse_decode_table(rows):

@@ -101,8 +101,8 @@ prepared listed(std::shared_ptr<attend_case<T>> const& c, attend_params<T> const
     return ready(c, w);
 }
 
-// Lists of a query block's own blocks and random earlier ones, `budget` keys in all, beside the window: one for all heads, or
-// one for each of `list_heads` KV heads.
+// Lists of a query block's own blocks and random earlier ones, `budget` keys in all, beside the window. One list serves
+// all heads, or one each of `list_heads` KV heads.
 template <class T = bf16>
 prepared random_blocks(problem_shape const& s, std::int32_t query_block, std::int32_t block_size, std::int32_t budget,
                        std::int32_t list_heads = 1, attention_window window = {0, 0}) {
@@ -124,8 +124,8 @@ prepared every_block(problem_shape const& s, std::int32_t block_size) {
     return random_blocks(s, 128, block_size, s.keys);
 }
 
-// Blocks that are smaller than a list's can be: each query block is a request of its own whose page table is its list of
-// 1 to 4 keys each, `budget` in all, over the keys that all share.
+// Blocks that are smaller than a list's can be. Each query block is a request of its own, whose page table lists pages
+// of `block_size` keys, `budget` keys in all, of those that all requests share.
 prepared page_lists(std::int32_t tokens, std::int32_t query_block, std::int32_t block_size, std::int32_t budget) {
     problem_shape const s{
         .batch = tokens / query_block, .queries = query_block, .keys = budget, .page_size = block_size, .pool = tokens};

@@ -124,8 +124,8 @@ void check_rows(problem_of<T, KV> const& problem, attend_params<T, KV> const& p,
                                  verdict.message);
 }
 
-/// A few rows at the start, in the middle and at the end of the first and the last request, a different KV head each; of
-/// ragged requests also the last rows of the longest.
+/// A few rows at the start, in the middle and at the end of the first and the last request, a different KV head each.
+/// Among ragged requests also the last rows of the longest.
 template <class T, class KV>
 void check_output(problem_of<T, KV> const& problem, attend_params<T, KV> const& p, host_lists const* lists = nullptr) {
     problem_shape const& s = problem.shape;

@@ -93,7 +93,7 @@ inline void run(benchmark::State& state, std::string const& name, std::function<
 }
 
 /// Registers a benchmark. `name` starts with quick/ (a subset that takes less than a minute) or full/. `cycle` > 0: the
-/// time is a mean over whole cycles of so many launches; 1 asks for 200 launches, however short a layer's part of one is.
+/// time is a mean over whole cycles of so many launches; 1 asks for about 200 launches, however short their parts are.
 inline void add(std::string const& name, benchmark::TimeUnit unit, std::function<prepared()> prepare, int cycle = 0) {
     auto* const b = benchmark::RegisterBenchmark(
         name.c_str(), [name, prepare = std::move(prepare)](benchmark::State& state) { run(state, name, prepare); });

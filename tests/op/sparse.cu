@@ -208,10 +208,10 @@ struct decoding {
     }
 };
 
-// --- A batch as an engine changes it between the replays of one graph --------------------------------------------------
+// --- A batch as an engine changes it between the replays of one graph ------------------------------------------------
 
-// Rows hold requests that join, leave, pause, move to another row or slot, are truncated and forked, while their contexts
-// grow and their pages move. Integer inputs, as in `decoding`.
+// Rows hold requests that join, leave, pause, move to another row or slot, are truncated and forked, while contexts
+// grow and pages move. Integer inputs, as in `decoding`.
 class changing_batch {
 public:
     enum event { join, leave, pause, go_on, truncate, change_slot, change_row, fork, move_pages, event_count };
@@ -570,7 +570,7 @@ TEST_CASE("sparse_decode: one captured graph serves 1000 steps of changing state
     CHECK(seen.padded_rows >= 100);
 }
 
-TEST_CASE("sparse_decode: one captured graph, small", "[gpu][small]") {
+TEST_CASE("sparse_decode: one captured graph serves a short run of changing state", "[gpu][small]") {
     auto const seen = replay_changing_batch(3, 24, 200);
     for (int const times : seen.due) CHECK(times >= 1);
 }
