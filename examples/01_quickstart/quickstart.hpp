@@ -47,11 +47,14 @@ struct options {
 inline constexpr winnow::attention_window window{.sinks = 32, .recent = 128};
 
 /// Pruning to `selected` keys: chunks of 64 keys, then 32, then blocks of 8; each stage keeps half of the keys of the
-/// one before. Short blocks of 32 queries suit a short context.
+/// one before. Short blocks of 32 queries suit a short context. Heads with lists of their own search by themselves:
+/// together they would find equal lists.
 constexpr winnow::prune_method pruning(std::int32_t selected, winnow::sharing sharing) {
     return {.stages = {{32, 1, 64, selected * 4 / 64}, {32, 1, 32, selected * 2 / 32}, {32, 1, 8, selected / 8}},
             .stage_count = 3,
             .window = window,
+            .path =
+                sharing == winnow::sharing::per_head ? winnow::probe_path::per_head : winnow::probe_path::per_kv_group,
             .sharing = sharing};
 }
 
