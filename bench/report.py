@@ -320,8 +320,8 @@ def self_test():
                                    ("attend/empty_graph/kernels:2", 0.0041))]}
     page, readme = performance_block([result]), readme_block([result])
     wanted = ["3.25 x", "| 20 % |", "0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0",
-              "100.0 ±0.5 % (2.50)", "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output",
-              "`merge/x`", "0.4 %",
+              "100.0 ±0.5 % (2.50)", "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b",
+              "wrong output", "`merge/x`", "0.4 %",
               "| 128k, batch 1, pages of 16; alone | 15.1 ±0.2 % | - | - |",
               "| 128k, batch 1, pages of 16; a layer of 16 in one graph | 8.2 ±0.2 % | 12.2 ±0.2 % | - |",
               "| 4k, batch 1, contiguous; a layer of 16 in one graph | 7.2 ±0.2 % | 2.75 | 91 |",
