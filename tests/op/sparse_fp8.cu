@@ -7,6 +7,7 @@
 
 #include "support/catch.hpp"
 #include "support/gpu_attend.hpp"
+#include "support/gpu_decode.hpp"
 #include "support/gpu_prune.hpp"
 #include "support/quantised_cache.hpp"
 #include "winnow/reference/sparse.hpp"
@@ -130,8 +131,9 @@ struct decoding {
                    .head_dim = channels,
                    .values = draw::integers,
                    .seed = 9}),
-          step(static_cast<std::size_t>(slots), 0), lists(stage_cache_entries(m, heads, kv_heads, slots), -12345),
-          memory(in), cache(in, scales), step_memory(step.size() * 4), list_memory(lists.size() * 4, 4096),
+          step(static_cast<std::size_t>(slots), 0),
+          lists(stage_cache_entries(m, heads, kv_heads, slots), testing::unwritten_entry), memory(in),
+          cache(in, scales), step_memory(step.size() * 4), list_memory(lists.size() * 4, 4096),
           slot_memory(static_cast<std::size_t>(batch) * 4) {
         for (std::int32_t b = 0; b < batch; ++b) slot.push_back(batch - b);
         std::copy(first_lengths.begin(), first_lengths.end(), in.key_lengths());
@@ -172,44 +174,16 @@ struct decoding {
     /// Runs the oracle's step and compares everything with what the device's step left.
     void check() {
         auto const p = host_params();
-        testing::attend_expectation e;
-        REQUIRE(reference::sparse_decode(p, &e.exact, testing::all_threads()).ok());
-        auto attention = attend_part(p);  // the twin reads the lists that the oracle has just refreshed
-        std::vector<std::int32_t> lengths, rows;
-        for (std::int32_t b = 0; b < batch; ++b) {
-            bool const padded = slot[static_cast<std::size_t>(b)] < 0;
-            lengths.push_back(padded ? 0 : in.key_lengths()[b]);
-            rows.push_back(padded ? -1 : slot[static_cast<std::size_t>(b)]);
-        }
-        attention.kv.length = lengths.data();
-        attention.selection.list_row = rows.data();
-        REQUIRE(reference::attend_rounded(attention, e.rounded, testing::all_threads()).ok());
+        auto const e = testing::expect_decode(p, in.key_lengths());
         auto bytes = memory.download();
         CHECK(memory.stray_write(bytes) == -1);
         CHECK(cache.untouched());
         testing::check_close<T>(in.output(bytes.data()), in.lse(bytes.data()), e);
         CHECK(step_memory.download<std::int32_t>() == step);
         CHECK(list_memory.guard_intact());
-        check_lists(list_memory.download<std::int32_t>());
-    }
-    void check_lists(std::vector<std::int32_t> const& found) {
-        auto const p = host_params();
-        std::int32_t const list_heads = list_heads_of(method.sharing, heads, kv_heads);
-        std::size_t differing = 0, entries = 0;
-        for (std::int32_t i = 0; i < method.stage_count; ++i)
-            for (std::int32_t s = 0; s < slots; ++s)
-                for (std::int32_t h = 0; h < list_heads; ++h) {
-                    auto const list = reference::cached_list_of(p, i, s, h);
-                    auto const at = [&](std::int32_t const* x) {
-                        return found[static_cast<std::size_t>(x - lists.data())];
-                    };
-                    bool const used = *list.count != -12345;  // the device's holds what device_memory put there
-                    differing += at(list.count) != (used ? *list.count : -1);
-                    for (std::int32_t n = 0; used && n < *list.count; ++n, ++entries)
-                        differing += at(list.entries + n) != list.entries[n];
-                }
-        CHECK(differing == 0);
-        CHECK(entries > 0);
+        auto const lists_found = testing::compare_cached_lists(p, list_memory.download<std::int32_t>());
+        CHECK(lists_found.differing == 0);
+        CHECK(lists_found.entries > 0);
     }
     void grow() {
         for (std::int32_t b = 0; b < batch; ++b)
