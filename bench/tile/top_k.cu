@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(prune_select_threads) select_rows(selection_ca
     __syncthreads();
     std::int32_t* const chosen = a.chosen + static_cast<std::int64_t>(blockIdx.x) * a.keep;
     select_top_k(
-        storage, a.candidates, a.keep, [&](std::int32_t c) { return cached[c]; },
+        storage, a.candidates, a.keep, [&](std::int32_t c) { return *reinterpret_cast<uint4 const*>(cached + c); },
         [&](std::int32_t at, std::int32_t c) { chosen[at] = c; });
 }
 

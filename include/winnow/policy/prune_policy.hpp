@@ -30,6 +30,7 @@ inline constexpr int prune_most_chunks_alone = 1024;  ///< of one walker: the mo
 inline constexpr std::int64_t prune_blocks_wanted = 1024;    ///< about 4 blocks for every place on a large device
 inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each multiprocessor of a large device
 inline constexpr int prune_select_threads = 512;             ///< one list a block
+inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold
 inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.

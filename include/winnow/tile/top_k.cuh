@@ -1,7 +1,8 @@
 // Block-wide top-k of n scores: exact, deterministic, ties to the smaller index, output ascending by index.
 //
 // Radix select on 32-bit ordered keys, eight bits at a time from the first bit in which any two keys differ, until the
-// keys above and in a bin are exactly k; then one compaction, in which each warp owns a range of indices.
+// keys above and in a bin are exactly k; then one compaction, in which each warp owns a range of indices. A digit costs
+// one barrier: every warp looks for the bin by itself.
 #pragma once
 
 #include <cstdint>
@@ -11,25 +12,26 @@
 
 namespace winnow {
 
+inline constexpr int top_k_digits = 4;          ///< of a key, 8 bits each
+inline constexpr std::int32_t top_k_run = 128;  ///< keys that a warp takes at a time: four next to each other a lane
+
 template <int Threads>
 struct top_k_storage {
-    std::int32_t histogram[2][256];
-    std::uint32_t warp_differ[Threads / 32];
+    alignas(16) std::int32_t histogram[top_k_digits][256];
+    std::uint32_t warp_any[Threads / 32];  ///< bits that any key has
+    std::uint32_t warp_all[Threads / 32];  ///< bits that all keys have
     std::int32_t warp_above[Threads / 32];
     std::int32_t warp_equal[Threads / 32];
-    std::uint32_t digit;
-    std::int32_t remaining;
-    std::int32_t in_bin;
 };
 
-/// Indices [begin, end) of n that a warp owns: whole groups of 32.
+/// Indices [begin, end) of n that a warp owns: whole runs, but for the last key.
 struct warp_range {
     std::int32_t begin;
     std::int32_t end;
 };
 
 WINNOW_HOST_DEVICE constexpr warp_range warp_range_of(std::int32_t n, std::int32_t warps, std::int32_t warp) {
-    std::int32_t const own = round_up(ceil_div(n, warps), 32);
+    std::int32_t const own = round_up(ceil_div(n, warps), top_k_run);
     return {smaller(warp * own, n), smaller((warp + 1) * own, n)};
 }
 
@@ -40,14 +42,22 @@ struct top_k_threshold {
     std::int32_t remaining;
 };
 
-/// One warp looks from the top for the bin that holds the k-th key.
-template <int Threads>
-WINNOW_DEVICE void find_digit(top_k_storage<Threads>& shared, std::int32_t const (&histogram)[256],
-                              std::int32_t remaining) {
-    int const lane = threadIdx.x % 32;
-    std::int32_t bins[8], total = 0;
+/// The bin that holds the k-th key.
+struct top_k_bin {
+    std::uint32_t digit;
+    std::int32_t remaining;  ///< of its keys that are among the k
+    std::int32_t keys;
+};
+
+/// A warp looks from the top for the bin that holds the `remaining`-th key.
+WINNOW_DEVICE top_k_bin find_bin(std::int32_t const (&histogram)[256], std::int32_t remaining) {
+    int const lane = threadIdx.x % 32, first = 248 - lane * 8;  // lane 0 has the highest eight bins
+    int4 const high = *reinterpret_cast<int4 const*>(histogram + first + 4),
+               low = *reinterpret_cast<int4 const*>(histogram + first);
+    std::int32_t const bins[8] = {high.w, high.z, high.y, high.x, low.w, low.z, low.y, low.x};
+    std::int32_t total = 0;
     WINNOW_UNROLL
-    for (int j = 0; j < 8; ++j) total += bins[j] = histogram[255 - (lane * 8 + j)];
+    for (int j = 0; j < 8; ++j) total += bins[j];
     std::int32_t above = total;
     WINNOW_UNROLL
     for (int o = 1; o < 32; o *= 2) {
@@ -55,96 +65,115 @@ WINNOW_DEVICE void find_digit(top_k_storage<Threads>& shared, std::int32_t const
         if (lane >= o) above += other;
     }
     above -= total;
+    top_k_bin own{0, 0, 0};  // of one lane alone it is not
     WINNOW_UNROLL
     for (int j = 0; j < 8; ++j) {
-        if (above < remaining && above + bins[j] >= remaining) {
-            shared.digit = 255 - (lane * 8 + j);
-            shared.remaining = remaining - above;
-            shared.in_bin = bins[j];
-        }
+        if (above < remaining && above + bins[j] >= remaining)
+            own = {static_cast<std::uint32_t>(first + 7 - j), remaining - above, bins[j]};
         above += bins[j];
     }
+    return {__reduce_or_sync(~0u, own.digit), __reduce_add_sync(~0u, own.remaining), __reduce_add_sync(~0u, own.keys)};
 }
 
-/// The threshold of the `k` largest keys. `key(i)` is read once, and once for each digit.
-template <int Threads, class Key>
-WINNOW_DEVICE top_k_threshold find_threshold(top_k_storage<Threads>& shared, std::int32_t n, std::int32_t k, Key key) {
+/// A lane's keys of the run at `run`, those at or behind `end` as 0, which is no key.
+template <class Four>
+WINNOW_DEVICE void read_run(std::uint32_t (&key)[4], std::int32_t run, std::int32_t end, Four four) {
+    std::int32_t const i = run + threadIdx.x % 32 * 4;
+    uint4 const x = i < end ? four(i) : make_uint4(0, 0, 0, 0);
+    key[0] = x.x;
+    key[1] = i + 1 < end ? x.y : 0;
+    key[2] = i + 2 < end ? x.z : 0;
+    key[3] = i + 3 < end ? x.w : 0;
+}
+
+/// Calls `each` with the lane's keys of its warp's range, zeros among them.
+template <class Four, class Each>
+WINNOW_DEVICE void visit_keys(warp_range own, Four four, Each each) {
+#pragma unroll 1
+    for (std::int32_t run = own.begin; run < own.end; run += top_k_run) {
+        std::uint32_t key[4];
+        read_run(key, run, own.end, four);
+        WINNOW_UNROLL
+        for (int j = 0; j < 4; ++j) each(key[j]);
+    }
+}
+
+/// Calls `put(position, index)` for the `k` largest of `n` keys (1 <= k <= n), none of which is 0. `four(i)` gives keys i
+/// to i + 3, i < n a multiple of 4, and anything from n on; a key is read up to seven times. All threads of the block
+/// call it; who uses `shared` afterwards needs a barrier.
+template <int Threads, class Four, class Put>
+WINNOW_DEVICE void select_top_k(top_k_storage<Threads>& shared, std::int32_t n, std::int32_t k, Four four, Put put) {
+    constexpr int warps = Threads / 32;
+    static_assert(warps <= 32, "a lane for each warp");
     int const t = threadIdx.x, warp = t / 32, lane = t % 32;
-    warp_range const own = warp_range_of(n, Threads / 32, warp);
-    std::uint32_t const first = key(0);
-    std::uint32_t differ = 0;
-    for (std::int32_t i = own.begin + lane; i < own.end; i += 32) differ |= key(i) ^ first;
-    WINNOW_UNROLL
-    for (int o = 16; o > 0; o /= 2) differ |= __shfl_xor_sync(~0u, differ, o);
-    if (lane == 0) shared.warp_differ[warp] = differ;
-    if (t < 256) shared.histogram[0][t] = 0;
+    warp_range const own = warp_range_of(n, warps, warp);
+    for (int i = t; i < top_k_digits * 256; i += Threads) shared.histogram[i / 256][i % 256] = 0;
+    std::uint32_t any = 0, all = ~0u;
+    visit_keys(own, four, [&](std::uint32_t x) { any |= x, all &= x == 0 ? ~0u : x; });
+    any = __reduce_or_sync(~0u, any), all = __reduce_and_sync(~0u, all);
+    if (lane == 0) shared.warp_any[warp] = any, shared.warp_all[warp] = all;
     __syncthreads();
-    WINNOW_UNROLL
-    for (int w = 0; w < Threads / 32; ++w) differ |= shared.warp_differ[w];
+    any = __reduce_or_sync(~0u, lane < warps ? shared.warp_any[lane] : 0u);
+    all = __reduce_and_sync(~0u, lane < warps ? shared.warp_all[lane] : ~0u);
 
     // All keys agree in the bits above the first one that differs.
-    int const bits = differ == 0 ? 0 : 32 - __clz(static_cast<int>(differ));
-    std::uint32_t const mask = bits == 32 ? 0 : ~0u << bits;
-    top_k_threshold at{first & mask, mask, k};
-    int shift = bits;
+    std::uint32_t const differ = any & ~all;
+    int shift = differ == 0 ? 0 : 32 - __clz(static_cast<int>(differ));
+    std::uint32_t const mask = shift == 32 ? 0 : ~0u << shift;
+    top_k_threshold at{all & mask, mask, k};
 #pragma unroll 1
-    for (int pass = 0; shift > 0; ++pass) {
+    for (int digit = 0; shift > 0; ++digit) {
         shift = shift > 8 ? shift - 8 : 0;
-        std::int32_t* const histogram = shared.histogram[pass % 2];
-        for (std::int32_t i = own.begin + lane; i < own.end; i += 32) {
-            std::uint32_t const x = key(i);
-            if ((x & at.mask) == at.prefix) atomicAdd(&histogram[(x >> shift) & 255u], 1);
-        }
+        std::int32_t(&histogram)[256] = shared.histogram[digit];
+        visit_keys(own, four, [&](std::uint32_t x) {
+            if ((x & at.mask) == at.prefix && x != 0) atomicAdd(&histogram[(x >> shift) & 255u], 1);
+        });
         __syncthreads();
-        if (warp == 0)
-            find_digit(shared, shared.histogram[pass % 2], at.remaining);
-        else if (t - 32 < 256)
-            shared.histogram[(pass + 1) % 2][t - 32] = 0;
-        __syncthreads();
-        at = {(at.prefix & ~(255u << shift)) | shared.digit << shift, at.mask | 255u << shift, shared.remaining};
-        if (shared.in_bin == at.remaining) break;  // all keys of the bin are taken: lower bits decide nothing
+        top_k_bin const bin = find_bin(histogram, at.remaining);
+        at = {(at.prefix & ~(255u << shift)) | bin.digit << shift, at.mask | 255u << shift, bin.remaining};
+        if (bin.keys == bin.remaining) break;  // all keys of the bin are taken: lower bits decide nothing
     }
-    return at;
-}
 
-/// Calls `put(position, index)` for the `k` largest of `n` keys (1 <= k <= n); `key(i)` is read up to seven times.
-template <int Threads, class Key, class Put>
-WINNOW_DEVICE void select_top_k(top_k_storage<Threads>& shared, std::int32_t n, std::int32_t k, Key key, Put put) {
-    static_assert(Threads >= 288, "a thread per histogram bin beside the warp that searches the other histogram");
-    int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    top_k_threshold const at = find_threshold(shared, n, k, key);
-    warp_range const own = warp_range_of(n, Threads / 32, warp);
+    // A zero is never above the threshold, but may be equal to it in its bits.
+    auto const is_equal = [&](std::uint32_t x) { return (x & at.mask) == at.prefix && x != 0; };
     std::int32_t above = 0, equal = 0;
-#pragma unroll 1
-    for (std::int32_t base = own.begin; base < own.end; base += 32) {
-        std::uint32_t const x = base + lane < own.end ? key(base + lane) & at.mask : 0;
-        above += __popc(__ballot_sync(~0u, base + lane < own.end && x > at.prefix));
-        equal += __popc(__ballot_sync(~0u, base + lane < own.end && x == at.prefix));
-    }
-    if (lane == 0) {
-        shared.warp_above[warp] = above;
-        shared.warp_equal[warp] = equal;
-    }
+    visit_keys(own, four, [&](std::uint32_t x) { above += (x & at.mask) > at.prefix, equal += is_equal(x); });
+    above = __reduce_add_sync(~0u, above), equal = __reduce_add_sync(~0u, equal);
+    if (lane == 0) shared.warp_above[warp] = above, shared.warp_equal[warp] = equal;
     __syncthreads();
-    above = equal = 0;  // in the ranges before
-    WINNOW_UNROLL
-    for (int w = 0; w < Threads / 32; ++w) {
-        above += w < warp ? shared.warp_above[w] : 0;
-        equal += w < warp ? shared.warp_equal[w] : 0;
-    }
+    above = __reduce_add_sync(~0u, lane < warp ? shared.warp_above[lane] : 0);  // in the ranges before
+    equal = __reduce_add_sync(~0u, lane < warp ? shared.warp_equal[lane] : 0);
     // Before an index stand the keys above the threshold, and of those equal to it as many as may be taken.
-    unsigned const lower = (1u << lane) - 1;
 #pragma unroll 1
-    for (std::int32_t base = own.begin; base < own.end; base += 32) {
-        std::uint32_t const x = base + lane < own.end ? key(base + lane) & at.mask : 0;
-        bool const is_above = base + lane < own.end && x > at.prefix,
-                   is_equal = base + lane < own.end && x == at.prefix;
-        unsigned const above_votes = __ballot_sync(~0u, is_above), equal_votes = __ballot_sync(~0u, is_equal);
-        std::int32_t const equal_before = equal + __popc(equal_votes & lower);
-        if (is_above || (is_equal && equal_before < at.remaining))
-            put(above + __popc(above_votes & lower) + smaller(equal_before, at.remaining), base + lane);
-        above += __popc(above_votes);
-        equal += __popc(equal_votes);
+    for (std::int32_t run = own.begin; run < own.end; run += top_k_run) {
+        std::uint32_t key[4];
+        read_run(key, run, own.end, four);
+        std::uint32_t takes = 0, ties = 0;  // bit j: key j
+        WINNOW_UNROLL
+        for (int j = 0; j < 4; ++j) {
+            takes |= ((key[j] & at.mask) > at.prefix ? 1u : 0u) << j;
+            ties |= (is_equal(key[j]) ? 1u : 0u) << j;
+        }
+        std::uint32_t const found = __popc(takes) + (__popc(ties) << 16);
+        std::uint32_t before = found;
+        WINNOW_UNROLL
+        for (int o = 1; o < 32; o *= 2) {
+            std::uint32_t const other = __shfl_up_sync(~0u, before, o);
+            if (lane >= o) before += other;
+        }
+        before -= found;
+        std::int32_t above_before = above + static_cast<std::int32_t>(before & 0xffff),
+                     equal_before = equal + static_cast<std::int32_t>(before >> 16);
+        // Few keys are taken, and code that is fetched from memory costs microseconds: a loop.
+#pragma unroll 1
+        for (std::int32_t i = run + lane * 4; (takes | ties) != 0; ++i, takes >>= 1, ties >>= 1) {
+            bool const taken = (takes & 1) != 0, tied = (ties & 1) != 0;
+            if (taken || (tied && equal_before < at.remaining))
+                put(above_before + smaller(equal_before, at.remaining), i);
+            above_before += taken, equal_before += tied;
+        }
+        std::uint32_t const of_run = __reduce_add_sync(~0u, found);
+        above += static_cast<std::int32_t>(of_run & 0xffff), equal += static_cast<std::int32_t>(of_run >> 16);
     }
 }
 

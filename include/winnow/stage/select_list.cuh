@@ -1,0 +1,107 @@
+// Writes a list of chunks: all candidates of a stage where it keeps them all, otherwise those with the best scores, by
+// position.
+#pragma once
+
+#include <cstdint>
+
+#include "winnow/core/config.hpp"
+#include "winnow/core/math.hpp"
+#include "winnow/policy/prune_policy.hpp"
+#include "winnow/stage/prune_place.cuh"
+#include "winnow/tile/top_k.cuh"
+
+namespace winnow {
+
+/// One list's rows of scores: row u of `rows` is the one of unit `first` + u.
+struct unit_scores {
+    std::uint32_t* first;
+    std::int64_t stride;
+    std::int32_t rows;
+
+    /// The best of candidates c to c + 3, c a multiple of 4; what stands behind the candidates is not used. Other blocks
+    /// of the kernel that reads may have written them, so L1 is passed by.
+    template <int AtATime>
+    [[nodiscard]] WINNOW_DEVICE uint4 four_at(std::int32_t c) const {
+        uint4 most = __ldcg(reinterpret_cast<uint4 const*>(first + c));
+#pragma unroll AtATime
+        for (std::int32_t u = 1; u < rows; ++u) {
+            uint4 const x = __ldcg(reinterpret_cast<uint4 const*>(first + u * stride + c));
+            most = make_uint4(larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z), larger(most.w, x.w));
+        }
+        return most;
+    }
+};
+
+/// Rows of list head `head` for list `index` of request `b`.
+template <class T>
+WINNOW_DEVICE unit_scores scores_of_list(prune_arguments<T> const& a, std::int32_t b, std::int32_t head,
+                                         std::int32_t index) {
+    unit_range const units = units_of_list(head, a.list_heads, a.units.units);
+    std::int64_t const first = a.score_row(b, units.first, index), second = a.score_row(b, units.first + 1, index);
+    return {a.scores + first * a.score_width, (second - first) * a.score_width, units.count};
+}
+
+/// Where a list goes, and what is written there. Heads that walk together have `copies` equal lists, one behind the other.
+struct list_writer {
+    prune_place const& place;
+    std::int32_t* list;
+    std::int32_t* count;
+    std::int32_t copies;
+    std::int32_t keep;
+    std::int32_t sinks;
+    std::int32_t chunk;
+    std::int32_t entry_log2;  ///< keys that an entry counts: stages hand on left ends, the last one gives block ids
+
+    WINNOW_DEVICE void put(std::int32_t at, std::int32_t candidate) const {
+        std::int32_t const entry = place.left(candidate, sinks, chunk) >> entry_log2;
+#pragma unroll 1
+        for (std::int32_t i = 0; i < copies; ++i) list[i * keep + at] = entry;
+    }
+    /// All threads of the block call it. Returns how many are kept.
+    WINNOW_DEVICE std::int32_t put_count() const {
+        std::int32_t const kept = smaller(place.candidates, keep);
+        for (std::int32_t i = threadIdx.x; i < copies; i += blockDim.x) count[i] = kept;
+        return kept;
+    }
+    /// All candidates, where no more are there than are kept.
+    WINNOW_DEVICE void put_all() const {
+        std::int32_t const kept = put_count();
+        for (std::int32_t c = threadIdx.x; c < kept; c += blockDim.x) put(c, c);
+    }
+};
+
+/// Writes the best of more candidates than are kept. All threads of the block call it. `room`: shared memory for the
+/// scores, in whole groups of four; null where they are too many, and the list's first row takes the best of all rows.
+/// `AtATime` rows of scores are under way: many where the block has the multiprocessor to itself.
+template <int AtATime, int Threads>
+WINNOW_DEVICE void select_best(top_k_storage<Threads>& shared, std::uint32_t* room, unit_scores const& scores,
+                               list_writer const& writer) {
+    std::int32_t const candidates = writer.place.candidates, kept = writer.put_count();
+    std::uint32_t* const best = room != nullptr ? room : scores.first;
+    if (room != nullptr || scores.rows > 1) {
+#pragma unroll 1
+        for (std::int32_t c = threadIdx.x * 4; c < candidates; c += Threads * 4)
+            *reinterpret_cast<uint4*>(best + c) = scores.four_at<AtATime>(c);
+        __syncthreads();
+    }
+    select_top_k(
+        shared, candidates, kept, [&](std::int32_t c) { return *reinterpret_cast<uint4 const*>(best + c); },
+        [&](std::int32_t at, std::int32_t c) { writer.put(at, c); });
+}
+
+/// Writer of a list in `a.lists`: the workspace's or the cache's.
+template <class T>
+WINNOW_DEVICE list_writer writer_of(prune_arguments<T> const& a, prune_place const& place, std::int32_t copies) {
+    prune_method const& m = a.params.method;
+    prune_stage const& stage = m.stages[a.stage];
+    return {place,
+            a.lists + a.own.lists + place.list_row * stage.keep,
+            a.lists + a.own.counts + place.list_row,
+            copies,
+            stage.keep,
+            m.window.sinks,
+            stage.chunk,
+            a.stage == m.stage_count - 1 ? a.chunk_log2 : 0};
+}
+
+}  // namespace winnow
