@@ -221,7 +221,11 @@ TEST_CASE("plan prune: slabs cover all query blocks, and their memory is bounded
                     CHECK(plan.scores + scores <= plan.lists);
                     auto const entries =
                         std::size_t(stage_region_of(method, 1, plan.list_rows, method.stage_count).counts);
-                    CHECK(plan.lists + entries * sizeof(std::int32_t) <= plan.workspace_bytes);
+                    CHECK(plan.lists + entries * sizeof(std::int32_t) <= plan.arrived);
+                    // A row of decode: blocks count for each group of lists.
+                    std::int32_t const groups = groups_of(lists / 2, units_of(method, 32, 8).units).count;
+                    CHECK(plan.counters(method) == (queries == 1 ? std::size_t(2 * groups) : 0));
+                    CHECK(plan.arrived + plan.counters(method) * sizeof(std::int32_t) <= plan.workspace_bytes);
                     CHECK(plan.workspace_bytes % workspace_alignment == 0);
                 }
 }
@@ -236,6 +240,12 @@ TEST_CASE("plan prune: 32k queries over a million keys take at most 64 MB", "[op
                 CHECK(plan.workspace_bytes <= 64'000'000);
                 CHECK(plan.slabs * plan.slab_blocks < 2 * query_blocks_of(32768, m.stages[0].query_block));
             }
+}
+
+TEST_CASE("plan prune: at decode every list of the 3K presets is selected where it is scored", "[op]") {
+    for (auto const& method : {hip_3k, hip_3k_early_layer})
+        for (int i = 0; i < method.stage_count; ++i)
+            CHECK(selects_in_place(true, stage_candidates(method, i, 1 << 20)));
 }
 
 TEST_CASE("plan prune: rows held in shared memory hold every group that a block can touch", "[op]") {

@@ -545,6 +545,77 @@ TEST_CASE("sparse_decode: one captured graph serves a short run of changing stat
     for (int const times : seen.due) CHECK(times >= 1);
 }
 
+TEST_CASE("sparse_decode: blocks count right whatever the workspace holds and whichever stages are due",
+          "[gpu][small]") {
+    // Lists of several blocks and units, of heads that share one and of heads that have equal ones; rows in different
+    // refresh states, one of them padding, one empty. The graph is replayed over a workspace full of garbage.
+    constexpr prune_method wide{.stages = {{16, 2, 32, 20}, {16, 1, 8, 30}}, .stage_count = 2, .window = {16, 40}};
+    struct {
+        scorer how;
+        sharing share;
+        probe_path path;
+    } const ways[] = {{scorer::tree_probe, sharing::per_batch, probe_path::per_kv_group},
+                      {scorer::tree_probe, sharing::per_head, probe_path::per_kv_group},
+                      {scorer::tree_probe, sharing::per_kv_group, probe_path::per_head},
+                      {scorer::tree_probe_first, sharing::per_head, probe_path::per_head},
+                      {scorer::centre_probe, sharing::per_head, probe_path::per_head},
+                      {scorer::mean_key, sharing::per_batch, probe_path::per_head},
+                      {scorer::min_max_bound, sharing::per_kv_group, probe_path::per_head},
+                      {scorer::antidiagonal, sharing::per_batch, probe_path::per_head}};
+    for (auto const& way : ways) {
+        prune_method method = with(wide, way.share, way.how);
+        method.path = way.path;
+        INFO("scorer " << static_cast<int>(way.how) << ", sharing " << static_cast<int>(way.share) << ", path "
+                       << static_cast<int>(way.path));
+        decoding d({2000, 700, 0, 1200}, 10, method);
+        auto const p = d.device_params();
+        auto const plan = winnow::plan(p, testing::current_device());
+        REQUIRE(plan.why.ok());
+        device_memory scratch(plan.workspace_bytes, 4096);
+        d.begin(0);
+        testing::run_on_device(p);  // the code is on the device now; what it did is undone
+        d.upload_cache();
+        std::vector<std::int32_t> const unset(d.lists.size(), -1);
+        d.list_memory.upload(unset.data(), unset.size() * 4);
+        testing::captured_graph const graph([&](cudaStream_t stream) {
+            REQUIRE(testing::gpu_launch(p, plan, {scratch.data(), plan.workspace_bytes}, stream).ok());
+        });
+        for (std::int32_t s = 0; s < 10; ++s) {
+            if (s == 3) d.step[4] = 0;                 // the first row starts afresh while others go on
+            if (s == 5) d.slot[3] = -1;                // padding beside rows of which nothing is due
+            if (s == 6) d.slot[3] = 1, d.step[3] = 0;  // it goes on, and the second row starts afresh
+            d.upload_cache();
+            std::vector<std::int32_t> garbage(plan.workspace_bytes / 4);
+            for (std::size_t i = 0; i < garbage.size(); ++i)
+                garbage[i] = s % 3 == 0 ? -1 : s % 3 == 1 ? 1 : static_cast<std::int32_t>(i * 2654435761u);
+            scratch.upload(garbage.data(), garbage.size() * 4);
+            INFO("step " << s);
+            d.begin(s);
+            graph.replay();
+            d.check();
+            d.grow();
+        }
+        CHECK(scratch.guard_intact());
+    }
+}
+
+TEST_CASE("sparse_decode: lists too long for a scoring block are selected by a kernel of their own", "[gpu]") {
+    constexpr prune_method flat{.stages = {{16, 1, 32, 150}, {16, 1, 8, 50}}, .stage_count = 2, .window = {16, 64}};
+    constexpr prune_method flatter{.stages = {{16, 1, 8, 50}}, .stage_count = 1, .window = {16, 64}};
+    for (auto const& m : {flat, flatter}) {
+        prune_method const method = with(m, sharing::per_batch, scorer::centre_probe);
+        CHECK(selects_in_place(true, stage_candidates(method, 0, 36000)) == (method.stage_count == 2));
+        decoding d({36000, 500}, 3, method);
+        for (std::int32_t s = 0; s < 3; ++s) {
+            INFO("stages " << method.stage_count << ", step " << s);
+            d.begin(s);
+            testing::run_on_device(d.device_params());
+            d.check();
+            d.grow();
+        }
+    }
+}
+
 TEST_CASE("sparse_decode: a request's bits do not depend on its neighbours", "[gpu]") {
     prune_method method = three_stages;
     method.window.recent = GENERATE(16, 200);

@@ -47,6 +47,26 @@ TEST_CASE("prune_policy: units, walkers and heads cover every query head once, i
                 }
 }
 
+TEST_CASE("prune_policy: groups take every unit and every list once, those of a group equal", "[policy]") {
+    for (std::int32_t const units : {1, 2, 8, 32})
+        for (std::int32_t const lists : {1, 2, 8, 32}) {
+            prune_groups const g = groups_of(lists, units);
+            CHECK(g.count * g.units == units);
+            CHECK(g.count * g.copies == lists);
+            for (std::int32_t list = 0; list < lists; ++list) {
+                unit_range const range = units_of_list(list, lists, units);
+                CHECK(range.first == list / g.copies * g.units);
+                CHECK(range.count == g.units);
+            }
+        }
+}
+
+TEST_CASE("prune_policy: a scoring block selects at decode alone, among no more than it has room for", "[policy]") {
+    CHECK(selects_in_place(true, prune_select_in_place));
+    CHECK(!selects_in_place(true, prune_select_in_place + 1));
+    CHECK(!selects_in_place(false, 1));
+}
+
 TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are many", "[policy]") {
     for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
                            scorer::min_max_bound, scorer::antidiagonal})

@@ -3,7 +3,8 @@
 //
 // One block: one query block, one unit (a KV group or a query head), a range of chunks. Its warps share the averaged
 // query rows and nothing else: each walks down its own chunks, so that loads of one hide behind products of others.
-// Warps next to each other walk for the heads of a group down the same chunks, and find common keys in L1.
+// Warps next to each other walk for the heads of a group down the same chunks, and find common keys in L1. At decode the
+// block of a list that is done last selects as well.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,22 @@
 #include "winnow/stage/prune_place.cuh"
 #include "winnow/stage/prune_rows.cuh"
 #include "winnow/stage/prune_walk.cuh"
+#include "winnow/stage/select_list.cuh"
 
 namespace winnow {
+
+/// Shared memory of a scoring block that selects, in the place of its rows.
+template <int Threads>
+struct prune_in_place_storage {
+    top_k_storage<Threads> top_k;
+    alignas(16) std::uint32_t score[prune_select_in_place];
+};
+
+/// The same for lists of up to `candidates`.
+constexpr std::size_t prune_in_place_bytes(std::int32_t candidates) {
+    return sizeof(prune_in_place_storage<prune_score_warps * 32>) -
+           static_cast<std::size_t>(prune_select_in_place - round_up(candidates, 4)) * sizeof(std::uint32_t);
+}
 
 /// The chunks from `first` on that are candidates.
 template <int Slots>
@@ -57,19 +72,23 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     std::int32_t const first_head = unit * a.units.walkers * a.units.heads, kv_head = first_head / a.shape.group();
 
     ptx::let_later_grid_start();
-    if (a.counters != nullptr && a.stage == 0 && blockIdx.x == 0 && unit == 0)
-        for (std::int32_t i = t; i < a.counters_each; i += tuning.warps * 32) a.counters[b * a.counters_each + i] = 0;
     if (leaves_early(a, b)) return;
     ptx::wait_for_earlier_grids();
     if (t == 0) {
         shared.place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
         shared.source = query_source_of(a, shared.place);
+        shared.group = std::int64_t{b} * a.groups.count + unit / a.groups.units;
     }
     for (std::int32_t c = t; c < prune_most_chunks; c += tuning.warps * 32) shared.best[c] = 0;
     __syncthreads();
     prune_place const& place = shared.place;
+    if (!place.due || (tile > 0 && first_chunk >= place.candidates)) return;
     // A stage that keeps all its candidates needs no scores.
-    if (!place.due || place.candidates <= stage.keep || first_chunk >= place.candidates) return;
+    if (place.candidates <= stage.keep) {
+        if (a.arrived != nullptr && tile == 0 && unit % a.groups.units == 0)
+            writer_of(a, place, a.groups.copies).put_all();
+        return;
+    }
     std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
     std::int32_t const first_group = place.span.first / stage.query_stride;
     prune_row_set const set{first_group,
@@ -149,9 +168,15 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
             }
         }
     }
-    if (set.walkers == 1) return;
-    __syncthreads();
-    for (std::int32_t c = t; c < chunks; c += tuning.warps * 32) scores[c] = shared.best[c];
+    if (set.walkers > 1) {
+        __syncthreads();
+        for (std::int32_t c = t; c < chunks; c += tuning.warps * 32) scores[c] = shared.best[c];
+    }
+    if (a.arrived == nullptr || !arrives_last(shared.last, a, shared.group, place.candidates)) return;
+    constexpr int rows_at_a_time = 8;
+    auto& room = *reinterpret_cast<prune_in_place_storage<tuning.warps * 32>*>(queries);
+    unit_scores const rows{a.scores + shared.group * a.groups.units * a.score_width, a.score_width, a.groups.units};
+    select_best<rows_at_a_time>(room.top_k, room.score, rows, writer_of(a, place, a.groups.copies));
 }
 
 }  // namespace winnow

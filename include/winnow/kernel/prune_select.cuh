@@ -57,8 +57,11 @@ __global__ void __launch_bounds__(prune_select_threads, prune_select_blocks)
         return;
     }
     constexpr int rows_at_a_time = 2;  // registers for three blocks
-    select_best<rows_at_a_time>(shared.top_k, a.max_candidates <= prune_select_cached ? shared.score : nullptr,
-                                scores_of_list(a, b, head, index), writer);
+    unit_range const units = units_of_list(head, a.list_heads, a.units.units);
+    std::int64_t const first = a.score_row(b, units.first, index), second = a.score_row(b, units.first + 1, index);
+    unit_scores const scores{a.scores + first * a.score_width, (second - first) * a.score_width, units.count};
+    select_best<rows_at_a_time>(shared.top_k, a.max_candidates <= prune_select_cached ? shared.score : nullptr, scores,
+                                writer);
 }
 
 /// Arguments of advance_steps.

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "winnow/core/device_query.cuh"
+#include "winnow/kernel/begin_step.cuh"
 #include "winnow/kernel/prune_score.cuh"
 #include "winnow/kernel/prune_select.cuh"
 #include "winnow/op/launch_kernel.cuh"
@@ -22,9 +23,11 @@ status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t strea
         prune_row_copies(Unit, a.params.scan) * prune_residues(How, a.params.method.stages[a.stage].query_stride);
     std::int32_t const rows = rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim,
                                         rows_of_product(Unit), copies);
+    // Selection takes the place of the rows, which are not needed any more.
+    std::size_t const held = static_cast<std::size_t>(rows) * HeadDim * sizeof(T);
+    std::size_t const room = larger(held, a.arrived != nullptr ? prune_in_place_bytes(a.max_candidates) : 0);
     return launch_kernel(prune_score<T, HeadDim, How, Unit>, blocks, prune_tuning_of(HeadDim, How, Unit).warps * 32,
-                         prune_rows_behind<HeadDim, Unit> + static_cast<std::size_t>(rows) * HeadDim * sizeof(T),
-                         stream, a, order);
+                         prune_rows_behind<HeadDim, Unit> + room, stream, a, order);
 }
 
 /// The same for any unit; those beside `warp` exist for one scorer.
@@ -50,8 +53,8 @@ status query_overlap(prune_plan const& plan, bool& overlap) {
 /// What a decode step asks of pruning beside its lists.
 struct decode_stages {
     stage_cache cache;                 ///< where lists live
-    std::int32_t* counters = nullptr;  ///< [batch, counters_each], cleared by the first kernel; null: none
-    std::int32_t counters_each = 0;    ///< counters of one request
+    std::int32_t* counters = nullptr;  ///< those of attention, cleared by the first kernel
+    std::int32_t count = 0;            ///< how many; 0: none
 };
 
 /// The stages, for one head dimension and scorer. `decode` non-null: lists live in the slots of its cache.
@@ -67,14 +70,14 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
     a.page_size = fast_divider(static_cast<std::int32_t>(larger<std::int64_t>(p.keys.extent[1], 1)));
     a.list_heads = list_heads_of(m.sharing, shape.heads, shape.kv_heads);
     a.slab_blocks = plan.slab_blocks;
-    a.max_candidates = plan.max_candidates;
     a.score_width = plan.score_width();
     a.units = units_of(m, shape.heads, shape.kv_heads);
     a.scores = region<std::uint32_t>(scratch, plan.scores);
     a.cached = decode != nullptr;
     a.list_rows = a.cached ? decode->cache.slots * a.list_heads : plan.list_rows;
     a.lists = a.cached ? decode->cache.lists : region<std::int32_t>(scratch, plan.lists);
-    if (a.cached) a.cache = decode->cache, a.counters = decode->counters, a.counters_each = decode->counters_each;
+    if (a.cached) a.cache = decode->cache;
+    a.groups = groups_of(a.list_heads, a.units.units);
     a.rotation = rotary_arguments_of(p.rotation, shape.head_dim);
     constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
     // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
@@ -82,6 +85,17 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
     bool overlap = false;
     if (auto s = query_overlap(plan, overlap); !s) return s;
     launch_order order = launch_order::after_earlier;
+    std::int32_t* const arrived = region<std::int32_t>(scratch, plan.arrived);
+    if (decode != nullptr) {
+        begin_arguments const begin{{decode->counters, arrived},
+                                    {decode->count, static_cast<std::int32_t>(plan.counters(m))}};
+        std::int32_t const blocks = ceil_div(begin.count[0] + begin.count[1], begin_step_threads);
+        if (auto s = launch_kernel(begin_step<begin_step_threads>, dim3(static_cast<unsigned>(blocks)),
+                                   begin_step_threads, 0, stream, begin, order);
+            !s)
+            return s;
+        if (overlap) order = launch_order::overlapping;
+    }
 
     for (std::int32_t slab = 0; slab < plan.slabs; ++slab) {
         a.first_block = slab * plan.slab_blocks;
@@ -89,6 +103,8 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
             set_stage(a, stage);
             std::int32_t const lists = a.lists_of_slab;
             std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
+            a.max_candidates = candidates;
+            a.arrived = selects_in_place(a.cached, candidates) ? arrived : nullptr;
             a.chunks_per_block =
                 chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
                                  std::int64_t{lists} * a.units.units * shape.batch, a.units.walkers, tuning.warps);
@@ -107,10 +123,11 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
             }
             if (!scored) return scored;
             if (overlap) order = launch_order::overlapping;
+            if (a.arrived != nullptr) continue;
             dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
                                   static_cast<unsigned>(shape.batch));
             if (auto s = launch_kernel(prune_select<T>, selections, prune_select_threads,
-                                       prune_select_bytes(plan.max_candidates), stream, a, order);
+                                       prune_select_bytes(candidates), stream, a, order);
                 !s)
                 return s;
         }

@@ -110,16 +110,25 @@ struct prune_plan {
     std::int32_t max_candidates = 0;  ///< candidates of one query block in any stage
     std::size_t scores = 0;           ///< offset: uint32 [batch, unit, list of the slab, score_width()]
     std::size_t lists = 0;            ///< offset: all stages' lists of the slab, see stage_region_of
+    std::size_t arrived = 0;          ///< offset: int32 [batch, group] of a decode step, see prune_groups
     std::int32_t instructions = 80;   ///< device_info::instructions; 90: kernels overlap, warpgroups multiply
 
     /// Scores of a list: max_candidates in whole groups of four, which selection reads at a time.
     [[nodiscard]] constexpr std::int32_t score_width() const { return round_up(max_candidates, 4); }
+    /// Counters of a decode step of `m`, which has one row a request.
+    [[nodiscard]] constexpr std::size_t counters(prune_method const& m) const {
+        if (shape.max_queries != 1) return 0;
+        std::int32_t const lists = list_heads_of(m.sharing, shape.heads, shape.kv_heads);
+        prune_groups const groups = groups_of(lists, units_of(m, shape.heads, shape.kv_heads).units);
+        return static_cast<std::size_t>(shape.batch) * static_cast<std::size_t>(groups.count);
+    }
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launch.
     [[nodiscard]] constexpr bool same_layout(prune_plan const& o) const {
         return shape == o.shape && slab_blocks == o.slab_blocks && slabs == o.slabs && list_rows == o.list_rows &&
-               max_candidates == o.max_candidates && lists == o.lists && workspace_bytes == o.workspace_bytes;
+               max_candidates == o.max_candidates && lists == o.lists && arrived == o.arrived &&
+               workspace_bytes == o.workspace_bytes;
     }
 };
 
@@ -288,6 +297,7 @@ constexpr prune_plan prune_plan_of(prune_method const& m, batch_shape const& sha
     result.scores = layout.take(rows * result.slab_blocks * result.score_width(), sizeof(std::uint32_t));
     result.lists = layout.take(static_cast<std::size_t>(stage_region_of(m, 1, result.list_rows, m.stage_count).counts),
                                sizeof(std::int32_t));
+    result.arrived = layout.take(result.counters(m), sizeof(std::int32_t));
     result.workspace_bytes = layout.bytes;
     return result;
 }

@@ -51,7 +51,7 @@ status launch(sparse_decode_params<T, KV> const& p, sparse_plan const& plan, wor
         bool overlap = false;
         if (auto s = query_overlap(plan.prune, overlap); !s) return s;
         stages.counters = region<std::int32_t>(scratch, plan.attend.arrived);
-        stages.counters_each = plan.attend.counters();
+        stages.count = plan.attend.counters() * shape.batch;
         context.step = {p.cache.step, p.cache.intervals, p.method.stage_count};
         if (overlap) context.order = launch_order::overlapping;
     }

@@ -21,6 +21,7 @@ struct prune_tuning {
     int blocks;     ///< blocks that a multiprocessor shall hold, which bounds registers
 };
 
+inline constexpr int prune_score_warps = 4;           ///< of a scoring block
 inline constexpr int prune_key_rows = 16;             ///< keys of one tile: the rows of mma.sync's left operand
 inline constexpr int prune_row_tile = 8;              ///< query rows of one product of a warp: its columns
 inline constexpr int prune_row_group = 64;            ///< the same of a warpgroup
@@ -32,6 +33,9 @@ inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each m
 inline constexpr int prune_select_threads = 512;             ///< one list a block
 inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold
 inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
+inline constexpr int prune_select_in_place =
+    4096;  ///< candidates of a decode step's list among which a scoring block selects
+inline constexpr int begin_step_threads = 256;  ///< counters that a block clears
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.
 WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
@@ -46,7 +50,7 @@ WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer h
                                                           product_unit unit = product_unit::warp) {
     bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
     bool const alone = unit == product_unit::warp || unit == product_unit::widened;
-    return {.warps = 4,
+    return {.warps = prune_score_warps,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
             .blocks = (whole && head_dim > 128) || !alone || how == scorer::tree_probe_first ? 2 : 3};
 }
@@ -132,6 +136,25 @@ struct unit_range {
 WINNOW_HOST_DEVICE constexpr unit_range units_of_list(std::int32_t list, std::int32_t list_heads, std::int32_t units) {
     if (units >= list_heads) return {list * (units / list_heads), units / list_heads};
     return {list / (list_heads / units), 1};  // heads that walk together have equal lists of their own
+}
+
+/// Lists that one selection serves: `count` groups of them in a request, made of the scores of `units` units each, and
+/// `copies` equal lists in each.
+struct prune_groups {
+    std::int32_t count;
+    std::int32_t units;
+    std::int32_t copies;
+};
+
+WINNOW_HOST_DEVICE constexpr prune_groups groups_of(std::int32_t list_heads, std::int32_t units) {
+    if (units >= list_heads) return {list_heads, units / list_heads, 1};
+    return {units, 1, list_heads / units};
+}
+
+/// True if the scoring block of a decode step that is done last selects: no second kernel has to start. Long lists take
+/// more threads, and prefill's many lists keep the device busy as it is.
+WINNOW_HOST_DEVICE constexpr bool selects_in_place(bool decode, std::int32_t candidates) {
+    return decode && candidates <= prune_select_in_place;
 }
 
 }  // namespace winnow

@@ -21,11 +21,11 @@ struct prune_arguments {
     fast_divider page_size;
     std::int32_t list_heads;
     std::int32_t stage;
-    std::int32_t first_block;  ///< first query block (of the first stage) of the slab
-    std::int32_t slab_blocks;  ///< query blocks of the first stage in a slab
-    std::int32_t list_rows;    ///< lists of one stage in `lists`
-    std::int32_t max_candidates;
-    std::int32_t score_width;       ///< width of a row of scores: max_candidates, rounded up to 16 bytes
+    std::int32_t first_block;       ///< first query block (of the first stage) of the slab
+    std::int32_t slab_blocks;       ///< query blocks of the first stage in a slab
+    std::int32_t list_rows;         ///< lists of one stage in `lists`
+    std::int32_t max_candidates;    ///< of a list of this stage
+    std::int32_t score_width;       ///< width of a row of scores: the most of any stage, rounded up to 16 bytes
     summary_level summaries;        ///< of this stage's chunks
     prune_units units;              ///< how heads are dealt to scoring blocks
     std::int32_t chunks_per_block;  ///< chunks of a scoring block
@@ -46,8 +46,9 @@ struct prune_arguments {
     stage_cache cache;         ///< decode only: lists live in slots, and stages that are not due are left alone
     bool cached;
     rotary_arguments rotation;  ///< of kernels that turn rows and keys
-    std::int32_t* counters;     ///< decode only: [batch, counters_each] of attention, which the first kernel clears
-    std::int32_t counters_each;
+    prune_groups groups;        ///< lists that one selection serves
+    std::int32_t* arrived;  ///< [batch, group] scoring blocks that are done, 0 before and behind each stage; null where
+                            ///< selection is a kernel of its own
 
     /// False for decode steps in which this stage of request `b` has nothing to do. Reads nothing that a kernel of the
     /// step writes, so it may be asked before waiting for them.

@@ -48,6 +48,8 @@ struct alignas(128) prune_score_storage {
     prune_query_source source;
     std::int32_t looking[prune_rows_held(HeadDim)];  ///< position each row looks from
     std::uint32_t best[prune_most_chunks];           ///< ordered_key of each chunk, over the walkers of the unit
+    std::int64_t group;                              ///< of lists, in the batch; see prune_groups
+    std::int32_t last;                               ///< this block is the last of its list
 };
 
 /// Offset of the rows: panels for wgmma start at multiples of 1024 bytes.

@@ -32,15 +32,6 @@ struct unit_scores {
     }
 };
 
-/// Rows of list head `head` for list `index` of request `b`.
-template <class T>
-WINNOW_DEVICE unit_scores scores_of_list(prune_arguments<T> const& a, std::int32_t b, std::int32_t head,
-                                         std::int32_t index) {
-    unit_range const units = units_of_list(head, a.list_heads, a.units.units);
-    std::int64_t const first = a.score_row(b, units.first, index), second = a.score_row(b, units.first + 1, index);
-    return {a.scores + first * a.score_width, (second - first) * a.score_width, units.count};
-}
-
 /// Where a list goes, and what is written there. Heads that walk together have `copies` equal lists, one behind the other.
 struct list_writer {
     prune_place const& place;
@@ -102,6 +93,23 @@ WINNOW_DEVICE list_writer writer_of(prune_arguments<T> const& a, prune_place con
             m.window.sinks,
             stage.chunk,
             a.stage == m.stage_count - 1 ? a.chunk_log2 : 0};
+}
+
+/// Counts a scoring block as done, of a list of group `group` of the batch with `candidates`. True for the last one of the
+/// list, which sees what all others have written. All threads of the block call it when their scores are written.
+template <class T>
+WINNOW_DEVICE bool arrives_last(std::int32_t& shared, prune_arguments<T> const& a, std::int64_t group,
+                                std::int32_t candidates) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        std::int32_t const blocks = a.groups.units * ceil_div(candidates, a.chunks_per_block);
+        __threadfence();
+        shared = atomicAdd(a.arrived + group, 1) == blocks - 1;
+        if (shared) a.arrived[group] = 0;  // for the next stage
+        __threadfence();
+    }
+    __syncthreads();
+    return shared != 0;
 }
 
 }  // namespace winnow
