@@ -73,7 +73,6 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
 
     ptx::let_later_grid_start();
     if (leaves_early(a, b)) return;
-    ptx::wait_for_earlier_grids();
     if (t == 0) {
         shared.place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
         shared.source = query_source_of(a, shared.place);
@@ -82,14 +81,11 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     for (std::int32_t c = t; c < prune_most_chunks; c += tuning.warps * 32) shared.best[c] = 0;
     __syncthreads();
     prune_place const& place = shared.place;
-    if (!place.due || (tile > 0 && first_chunk >= place.candidates)) return;
-    // A stage that keeps all its candidates needs no scores.
-    if (place.candidates <= stage.keep) {
-        if (a.arrived != nullptr && tile == 0 && unit % a.groups.units == 0)
-            writer_of(a, place, a.groups.copies).put_all();
+    bool const empty = !place.due || place.span.last < place.span.first;
+    if (empty || (a.stage == 0 && tile > 0 && first_chunk >= place.candidates)) {
+        ptx::wait_for_earlier_grids();  // whoever waits for this kernel waits for those before it as well
         return;
     }
-    std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
     std::int32_t const first_group = place.span.first / stage.query_stride;
     prune_row_set const set{first_group,
                             place.span.last / stage.query_stride - first_group + 1,
@@ -99,6 +95,26 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
                             rows_of_product(Unit),
                             prune_residues(How, stage.query_stride)};
     std::int32_t const walkers_held = set.walkers_held(held), slices = set.slices(held);
+    // Rows do not depend on the stage before: they come while it runs. Those that are turned need its lists.
+    bool const early = Unit != product_unit::turned && slices == 1 && (a.stage > 0 || place.candidates > stage.keep);
+    auto const hold_rows = [&](std::int32_t first_walker, std::int32_t count) {
+        if constexpr (How == scorer::antidiagonal)  // one walker
+            hold_single_rows<T, HeadDim>(shared, queries, set, 0, set.padded());
+        else
+            hold_query_rows<T, HeadDim, Unit>(shared, queries, set, first_walker, 0, count * set.padded());
+    };
+    if (early) hold_rows(0, smaller(walkers_held, set.walkers));
+    ptx::wait_for_earlier_grids();
+    if (t == 0) find_candidates(a, shared.place);
+    __syncthreads();
+    if (tile > 0 && first_chunk >= place.candidates) return;  // tile 0 writes a list that is empty
+    // A stage that keeps all its candidates needs no scores.
+    if (place.candidates <= stage.keep) {
+        if (a.arrived != nullptr && tile == 0 && unit % a.groups.units == 0)
+            writer_of(a, place, a.groups.copies).put_all();
+        return;
+    }
+    std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
     std::int32_t const tiles = ceil_div(chunks, per_tile);
     prune_turning<Unit> turning;
     if constexpr (Unit == product_unit::turned) {
@@ -119,14 +135,12 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
 #pragma unroll 1
     for (std::int32_t first_walker = 0; first_walker < set.walkers; first_walker += walkers_held) {
         std::int32_t const walkers = smaller(walkers_held, set.walkers - first_walker);
-        if (slices == 1) {
+        if (slices == 1 && (first_walker > 0 || !early)) {
             if (first_walker > 0) __syncthreads();
             if constexpr (Unit == product_unit::turned)
                 hold_turned_rows<T, HeadDim>(shared, a, turning, set, first_walker, 0, walkers * set.padded());
-            else if constexpr (How == scorer::antidiagonal)  // one walker
-                hold_single_rows<T, HeadDim>(shared, queries, set, 0, set.padded());
             else
-                hold_query_rows<T, HeadDim, Unit>(shared, queries, set, first_walker, 0, walkers * set.padded());
+                hold_rows(first_walker, walkers);
             __syncthreads();
         }
         // Where warps probe in step, all take equally many tiles, the last ones perhaps empty.

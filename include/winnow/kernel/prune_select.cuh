@@ -40,8 +40,9 @@ __global__ void __launch_bounds__(prune_select_threads, prune_select_blocks)
     std::int32_t const index = blockIdx.x, head = blockIdx.y, b = blockIdx.z;
     ptx::let_later_grid_start();
     if (leaves_early(a, b)) return;
-    ptx::wait_for_earlier_grids();
     if (threadIdx.x == 0) shared.place = place_of(a, index, head, b);
+    ptx::wait_for_earlier_grids();
+    if (threadIdx.x == 0) find_candidates(a, shared.place);
     __syncthreads();
     prune_place const& place = shared.place;
     if (!place.due) return;

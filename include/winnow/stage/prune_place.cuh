@@ -111,8 +111,9 @@ constexpr void set_stage(prune_arguments<T>& a, std::int32_t stage) {
                                    a.params.summary.max_keys, stage);
 }
 
-/// Place of list `index` (query blocks of this stage in the slab) of list head `head` and request `b`. One thread calls it,
-/// and its block waits.
+/// Place of list `index` (query blocks of this stage in the slab) of list head `head` and request `b`. Candidates are those
+/// of the first stage; of a later one see find_candidates. One thread calls it, and its block waits. Reads nothing that a
+/// kernel of pruning writes, so it may be called before waiting for them.
 template <class T>
 WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t index, std::int32_t head, std::int32_t b) {
     prune_params<T> const& p = a.params;
@@ -151,15 +152,27 @@ WINNOW_DEVICE prune_place place_of(prune_arguments<T> const& a, std::int32_t ind
         return place;
     }
     place.parents = a.lists + a.before.lists + place.parent_row * m.stages[a.stage - 1].keep;
-    // Parents ascend, so pieces at or beyond the eligible end are the last ones.
-    std::int32_t count = smaller(a.lists[a.before.counts + place.parent_row], m.stages[a.stage - 1].keep);
-    while (count > 0 && place.parent(count - 1) >= place.eligible) --count;
-    if (count > 0) {
-        std::int32_t const keys = place.eligible - place.parent(count - 1);
-        std::int32_t const last = smaller(1 << a.pieces_log2, (keys + stage.chunk - 1) >> a.chunk_log2);
-        place.candidates = smaller(a.max_candidates, ((count - 1) << a.pieces_log2) + last);
-    }
     return place;
+}
+
+/// Candidates of a list of a later stage, by what the one before has kept. The thread that called place_of calls it.
+template <class T>
+WINNOW_DEVICE void find_candidates(prune_arguments<T> const& a, prune_place& place) {
+    if (a.stage == 0 || !place.due || place.span.last < place.span.first) return;
+    prune_stage const &stage = a.params.method.stages[a.stage], &before = a.params.method.stages[a.stage - 1];
+    // Most lists are full: their last entry is read together with the count.
+    std::int32_t const written = a.lists[a.before.counts + place.parent_row], last = place.parents[before.keep - 1];
+    std::int32_t count = smaller(written, before.keep);
+    if (count < 1) return;
+    std::int32_t parent = count == before.keep ? smaller(larger(last, 0), place.eligible) : place.parent(count - 1);
+    // Parents ascend, so pieces at or beyond the eligible end are the last ones.
+    while (parent >= place.eligible) {
+        if (--count == 0) return;
+        parent = place.parent(count - 1);
+    }
+    std::int32_t const keys = place.eligible - parent;
+    std::int32_t const pieces = smaller(1 << a.pieces_log2, (keys + stage.chunk - 1) >> a.chunk_log2);
+    place.candidates = smaller(a.max_candidates, ((count - 1) << a.pieces_log2) + pieces);
 }
 
 /// True for blocks of stages that are not due, which need not wait for earlier kernels. One block of each kernel waits all

@@ -22,9 +22,9 @@ struct unit_scores {
     /// of the kernel that reads may have written them, so L1 is passed by.
     template <int AtATime>
     [[nodiscard]] WINNOW_DEVICE uint4 four_at(std::int32_t c) const {
-        uint4 most = __ldcg(reinterpret_cast<uint4 const*>(first + c));
+        uint4 most = make_uint4(0, 0, 0, 0);  // below every score
 #pragma unroll AtATime
-        for (std::int32_t u = 1; u < rows; ++u) {
+        for (std::int32_t u = 0; u < rows; ++u) {
             uint4 const x = __ldcg(reinterpret_cast<uint4 const*>(first + u * stride + c));
             most = make_uint4(larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z), larger(most.w, x.w));
         }
