@@ -108,6 +108,8 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
             a.chunks_per_block =
                 chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
                                  std::int64_t{lists} * a.units.units * shape.batch, a.units.walkers, tuning.warps);
+            std::int64_t const walks = std::int64_t{a.units.units} * a.units.walkers * shape.batch * candidates;
+            a.looks_ahead = a.cached && looks_ahead(How, walks, HeadDim * static_cast<std::int32_t>(sizeof(T)));
             dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
                               static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
             status scored;

@@ -10,6 +10,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/dtype.hpp"
 #include "winnow/core/math.hpp"
+#include "winnow/ptx/prefetch.cuh"
 #include "winnow/stage/prune_rows.cuh"
 #include "winnow/stage/prune_turned.cuh"
 #include "winnow/tile/probe_keys.cuh"
@@ -177,6 +178,19 @@ struct chunk_slots {
 template <scorer How, int Tiles>
 inline constexpr int slots_of = How == scorer::tree_probe ? Tiles : 2 * Tiles;
 
+/// Brings into L2 what the next round may look at: the four probes of both halves of the branch [left, right), one for
+/// each lane of a chunk. Half of that is read in vain, so it is for steps that wait for memory more than they read.
+template <class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void look_ahead(prune_prober<T, HeadDim, Unit> const& prober, std::int32_t left, std::int32_t right) {
+    if (right - left <= 4) return;  // of branches of two keys few are looked at again
+    std::int32_t const lane = threadIdx.x % 4, centre = left + (right - left) / 2;
+    std::int32_t const first = lane < 2 ? left : centre, end = lane < 2 ? centre : right;
+    std::int32_t const middle = first + (end - first) / 2;
+    std::int32_t const probe = lane % 2 == 0 ? first + (middle - first) / 2 : middle + (end - middle) / 2;
+    T const* const key = key_at(prober.a, prober.b, prober.kv_head, probe);
+    if (key != nullptr) ptx::prefetch_to_l2(key, HeadDim * sizeof(T));
+}
+
 /// Binary search by the keys at the centres of both halves; the score is the best key on the path.
 ///
 /// In the last round a branch of two keys is left, and in a whole chunk both have been looked at on the way down, but
@@ -198,6 +212,10 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
     bool const shortened = size >= 4 && !sided && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
 #pragma unroll 1
     for (std::int32_t round = 0; round < rounds - (shortened ? 1 : 0); ++round) {
+        if (prober.a.looks_ahead) {
+            WINNOW_UNROLL
+            for (int t = 0; t < Tiles; ++t) look_ahead(prober, left[t], right[t]);
+        }
         std::int32_t position[Tiles][2];
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) {
