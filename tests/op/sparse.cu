@@ -547,9 +547,10 @@ TEST_CASE("sparse_decode: one captured graph serves a short run of changing stat
 
 TEST_CASE("sparse_decode: blocks count right whatever the workspace holds and whichever stages are due",
           "[gpu][small]") {
-    // Lists of several blocks and units, of heads that share one and of heads that have equal ones; rows in different
-    // refresh states, one of them padding, one empty. The graph is replayed over a workspace full of garbage.
-    constexpr prune_method wide{.stages = {{16, 2, 32, 20}, {16, 1, 8, 30}}, .stage_count = 2, .window = {16, 40}};
+    // Lists of several blocks and units, of heads that share one and of heads that have equal ones, and of four query
+    // blocks of which a step has one; rows in different refresh states, one of them padding, one empty. The graph is
+    // replayed over a workspace full of garbage.
+    constexpr prune_method wide{.stages = {{16, 2, 32, 20}, {4, 1, 8, 30}}, .stage_count = 2, .window = {16, 40}};
     struct {
         scorer how;
         sharing share;

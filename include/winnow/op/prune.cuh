@@ -1,4 +1,4 @@
-// Launches pruning: for each slab of query blocks and each stage, scores and then selection.
+// Launches pruning: for each slab of query blocks and each stage, scores and then selection; at decode in one kernel.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,4 +1,5 @@
 // The pruning kernels of the default launch, the step counter of decode, and the debug check of contents.
+#include "winnow/kernel/begin_step.cuh"
 #include "winnow/kernel/check_contents.cuh"
 #include "winnow/kernel/prune_score.cuh"
 #include "winnow/kernel/prune_select.cuh"
@@ -112,6 +113,7 @@ template __global__ void summarise_chunks<fp16>(summarise_arguments<fp16> const 
 template __global__ void find_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
 template __global__ void describe_fault<fp16>(contents_arguments<fp16> const __grid_constant__);
 
+template __global__ void begin_step<begin_step_threads>(begin_arguments const __grid_constant__);
 template __global__ void advance_steps<128>(step_arguments const __grid_constant__);
 
 }  // namespace winnow
