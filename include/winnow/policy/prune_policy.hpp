@@ -113,7 +113,7 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile
 /// True if a tree search reads ahead, by the walks of a launch: where the two keys of each that a round looks at take less
 /// time to read than to wait for, twice as many cost less than the waiting.
 WINNOW_HOST_DEVICE constexpr bool looks_ahead(scorer how, std::int64_t walks, std::int32_t key_bytes) {
-    return how == scorer::tree_probe && walks <= prune_look_ahead_bytes / (2 * key_bytes);
+    return how == scorer::tree_probe && walks <= prune_look_ahead_bytes / (std::int64_t{2} * key_bytes);
 }
 
 /// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes
