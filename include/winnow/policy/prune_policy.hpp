@@ -28,17 +28,14 @@ inline constexpr int prune_row_group = 64;            ///< the same of a warpgro
 inline constexpr int prune_query_bytes = 64 * 1024;   ///< averaged query rows that a block holds in shared memory
 inline constexpr int prune_most_chunks = 256;         ///< chunks of a block whose walkers share scores in shared memory
 inline constexpr int prune_most_chunks_alone = 1024;  ///< of one walker: the more chunks, the less its rows cost
-inline constexpr std::int64_t prune_blocks_wanted = 1024;    ///< about 4 blocks for every place on a large device
-inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each multiprocessor of a large device
-inline constexpr int prune_select_threads = 512;             ///< one list a block
-inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold
-inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
-inline constexpr int prune_select_in_place =
-    4096;  ///< candidates of a decode step's list among which a scoring block selects
-inline constexpr std::int64_t prune_look_ahead_bytes = std::int64_t{3}
-                                                       << 20;  ///< what memory delivers in the microsecond
-                                                               ///< that a read takes
-inline constexpr int begin_step_threads = 256;                 ///< counters that a block clears
+inline constexpr std::int64_t prune_blocks_wanted = 1024;        ///< about 4 blocks for every place on a large device
+inline constexpr std::int64_t prune_blocks_at_a_time = 264;      ///< two for each multiprocessor of a large device
+inline constexpr int prune_select_threads = 512;                 ///< one list a block
+inline constexpr int prune_select_blocks = 3;                    ///< that a multiprocessor shall hold
+inline constexpr int prune_select_cached = 16384;                ///< scores that selection keeps in shared memory
+inline constexpr int prune_select_in_place = 4096;               ///< at decode scoring blocks select among no more
+inline constexpr std::int64_t prune_look_ahead_bytes = 3 << 20;  ///< delivered in the microsecond that a read takes
+inline constexpr int begin_step_threads = 256;                   ///< counters that a block clears
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.
 WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
