@@ -27,12 +27,13 @@ SHARED = {
         f"sizeof(attend_block_storage<{', '.join(a + [a[0], 'key_rotation::none'][len(a) - 3:])}>)"],
     "attend_sm90": lambda a: [f"sizeof(hopper_storage<{', '.join(a[:3])}>)"],
     "prune_score": lambda a: [f"sizeof(prune_score_storage<{a[1]}>)", f"prune_rows_behind<{a[1]}, {a[3]}>"],
+    "prune_walk_sm90": lambda a: [f"sizeof(prune_walk_storage<{a[1]}>)", f"prune_walk_rows_offset<{a[1]}>"],
     "prune_select": lambda a: ["sizeof(prune_select_storage)", "offsetof(prune_select_storage, score)"],
     "cascade_score": lambda a: [f"sizeof(cascade_score_storage<{', '.join(a)}>)"],
     "cascade_score_sm90": lambda a: [f"sizeof(cascade_hopper_storage<{', '.join(a)}>)"],
 } | {name: lambda a: [] for name in (
-    "advance_steps", "append_tensors", "cascade_decide", "cascade_gather", "cascade_move_rows", "cascade_offsets",
-    "cascade_reduce", "cascade_score_token", "cascade_segments", "cascade_turn_rows", "copy_lists", "describe_fault",
+    "advance_steps", "append_tensors", "begin_step", "cascade_decide", "cascade_gather", "cascade_move_rows",
+    "cascade_offsets", "cascade_reduce", "cascade_score_token", "cascade_segments", "cascade_turn_rows", "copy_lists", "describe_fault",
     "find_fault", "form_delta", "merge_rows", "merge_splits", "store_anchors", "sum_rows", "summarise_chunks")}
 
 # Parts of arguments: with these and the whole alike, fields lie in the same places.

@@ -260,8 +260,10 @@ TEST_CASE("plan prune: rows held in shared memory hold every group that a block 
                     if (span.first <= span.last) most = larger(most, span.last / stride - span.first / stride + 1);
                 }
                 INFO("stride " << stride << ", rows " << rows << ", first " << first);
-                CHECK(round_up(most * 3, prune_row_tile) * 2 <= rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile));
-                CHECK(rows_held(stage, {2, 2, 3}, rows, 64, prune_row_tile) % prune_row_tile == 0);
+                CHECK(round_up(most * 3, prune_row_tile) * 2 <=
+                      rows_held(stage, {2, 2, 3}, rows, prune_rows_held(64), prune_row_tile));
+                CHECK(rows_held(stage, {2, 2, 3}, rows, prune_rows_held(64), prune_row_tile) % prune_row_tile == 0);
+                CHECK(most * 3 <= walker_rows(stage, {2, 2, 3}, rows));
             }
 }
 

@@ -361,7 +361,7 @@ TEST_CASE("prune: alone, in a batch and again it gives the same lists", "[gpu]")
 }
 
 TEST_CASE("prune: every instruction set gives the same lists", "[gpu]") {
-    // 64 rows of a group and more are multiplied by warpgroups where the device has them; integers are exact in both.
+    // Rows of 16 and more are multiplied by warpgroups where the device has them; integers are exact in both.
     for (std::int32_t const head_dim : {64, 128, 256})
         for (std::int32_t const heads : {4, 6})
             for (auto const share : sharings) {
@@ -399,6 +399,82 @@ TEST_CASE("prune: every instruction set gives the same lists", "[gpu]") {
                             CHECK(list_of(found[0], b, h, m) == list_of(found[1], b, h, m));
                 check_prune(in, method);
             }
+}
+
+// Rows of a walker, as launch counts them.
+std::int64_t rows_of(attend_input<bf16>& in, prune_method const& method, std::int32_t stage) {
+    batch_shape const shape = testing::prune_params_of(in.params(), method).shape();
+    return walker_rows(method.stages[stage], units_of(method, shape.heads, shape.kv_heads), shape.max_queries);
+}
+
+TEST_CASE("prune: tree searches by warpgroups, rows that see all keys and rows that do not", "[gpu]") {
+    // 16 rows of each head, of groups cut by the call; then 64. Chunks of 32, 4 rounds and one key; of 8, 2 and one.
+    for (std::int32_t const head_dim : {64, 128, 256})
+        for (std::int32_t const heads : {1, 4, 8})
+            for (auto const path : paths)
+                for (std::int32_t const recent : {8, 200}) {
+                    prune_method method{.stages = {{64, 4, 32, 11}, {64, 1, 8, 19}}, .stage_count = 2};
+                    method.window = {16, recent};
+                    method.path = path, method.sharing = sharing::per_kv_group;
+                    attend_input<bf16> in({.queries = {130, 64, 7},
+                                           .keys = {1900, 803, 71},
+                                           .heads = heads,
+                                           .head_dim = head_dim,
+                                           .layout = kv_layout::block_table,
+                                           .page_size = 3,
+                                           .ragged_queries = true,
+                                           .values = draw::integers});
+                    in.pages()[7] = -1;
+                    for (std::int32_t j = 5; j < 1900; j += 97) in.key(0, j, 0, j % 64) = not_a_number;
+                    INFO("head_dim " << head_dim << ", heads " << heads << ", path " << static_cast<int>(path)
+                                     << ", recent " << recent);
+                    CHECK(by_warpgroups(product_unit_of(method, rows_of(in, method, 0), 90)));
+                    CHECK(product_unit_of(method, rows_of(in, method, 1), 90) == product_unit::warpgroup);
+                    check_prune(in, method);
+                }
+}
+
+TEST_CASE("prune: more rows of a group than warpgroups hold at a time", "[gpu]") {
+    // 128 KB hold 256 rows of 512 bytes, 512 of 256: these pass by in two slices, the second with fewer.
+    for (std::int32_t const head_dim : {128, 256})
+        for (std::int32_t const recent : {8, 200}) {
+            prune_method method{.stages = {{64, 1, 32, 7}, {64, 1, 8, 9}}, .stage_count = 2, .window = {16, recent}};
+            method.path = probe_path::per_kv_group;
+            attend_input<bf16> in({.queries = {64, 20},
+                                   .keys = {1101, 300},
+                                   .heads = 2560 / head_dim,
+                                   .head_dim = head_dim,
+                                   .values = draw::integers});
+            INFO("head_dim " << head_dim << ", recent " << recent);
+            CHECK(rows_of(in, method, 0) > prune_walk_rows_held(head_dim));
+            check_prune(in, method);
+        }
+    // Five heads that walk alone: their rows are held three at a time, or in slices one by one.
+    for (std::int32_t const block : {64, 128}) {
+        prune_method method{.stages = {{block, 1, 16, 9}}, .stage_count = 1, .window = {16, 40}};
+        attend_input<bf16> in(
+            {.queries = {block}, .keys = {900}, .heads = 5, .head_dim = 256, .values = draw::integers});
+        check_prune(in, method);
+    }
+}
+
+TEST_CASE("prune: warpgroups take several tiles in turn where lists are many", "[gpu]") {
+    // 512 lists of up to 746 chunks: a block has 16 tiles, which its two warpgroups take four or eight at a time.
+    for (std::int32_t const head_dim : {64, 128})
+        for (auto const path : paths) {
+            prune_method method{.stages = {{16, 1, 8, 40}}, .stage_count = 1, .window = {8, 24}};
+            method.path = path;
+            attend_input<bf16> in({.queries = std::vector<std::int32_t>(4, 1024),
+                                   .keys = {6000, 5217, 5400, 5999},
+                                   .heads = 8,
+                                   .kv_heads = 2,
+                                   .head_dim = head_dim,
+                                   .values = draw::integers});
+            INFO("head_dim " << head_dim << ", path " << static_cast<int>(path));
+            std::int32_t const walkers = units_of(method, 8, 2).walkers;
+            CHECK(chunks_per_block(prune_walk_tile::chunks, 746, 512, walkers, 8) == (walkers > 1 ? 256 : 512));
+            check_prune(in, method);
+        }
 }
 
 TEST_CASE("prune: more query blocks than fit one slab", "[gpu]") {

@@ -103,19 +103,38 @@ TEST_CASE("prune_policy: rows are held in whole products, walkers whole where th
     }
 }
 
-TEST_CASE("prune_policy: a warpgroup multiplies where one walk takes rows enough, and only where it can", "[policy]") {
+TEST_CASE("prune_policy: warpgroups search where rows fill their products, and only where they can", "[policy]") {
     prune_method m = hip_3k;
-    CHECK(product_unit_of(m, 1, 64, 90) == product_unit::warpgroup);
-    CHECK(product_unit_of(m, 1, 63, 90) == product_unit::warp);
-    CHECK(product_unit_of(m, 4, 64, 90) == product_unit::warp);  // each warp may have rows of its own
-    CHECK(product_unit_of(m, 1, 64, 80) == product_unit::warp);
+    CHECK(product_unit_of(m, 64, 90) == product_unit::warpgroup);
+    CHECK(product_unit_of(m, 1024, 90) == product_unit::warpgroup);
+    CHECK(product_unit_of(m, 63, 90) == product_unit::warpgroup_few);
+    CHECK(product_unit_of(m, 16, 90) == product_unit::warpgroup_few);
+    CHECK(product_unit_of(m, 15, 90) == product_unit::warp);  // decode of 8 heads
+    CHECK(product_unit_of(m, 64, 80) == product_unit::warp);
     m.scorer = scorer::centre_probe;
-    CHECK(product_unit_of(m, 1, 64, 90) == product_unit::warp);
+    CHECK(product_unit_of(m, 64, 90) == product_unit::warp);
+}
+
+TEST_CASE("prune_policy: blocks of warpgroups fit, in pairs where rows are few", "[policy]") {
+    constexpr std::size_t state = 16 * 1024;  // more than a block's state takes
     for (int const head_dim : {64, 128, 256}) {
-        CHECK(prune_rows_held(head_dim) % rows_of_product(product_unit::warpgroup) == 0);
-        prune_tuning const tuning = prune_tuning_of(head_dim, scorer::tree_probe, product_unit::warpgroup);
-        CHECK(tuning.warps == 4);
+        prune_walk_tile const tile = prune_walk_tile_of(head_dim);
+        std::size_t const keys = static_cast<std::size_t>(tile.tiles * tile.keys * head_dim) * 2;
+        for (product_unit const unit : {product_unit::warpgroup, product_unit::warpgroup_few})
+            CHECK(prune_walk_rows_held(head_dim) % rows_of_product(unit) == 0);
+        CHECK(prune_walk_rows_held(head_dim) >= 128);  // one head's rows: the largest query block
+        for (std::int32_t rows = 16; rows <= prune_walk_rows_held(head_dim); rows += 16) {
+            std::size_t const held = state + static_cast<std::size_t>(rows) * head_dim * 2;
+            std::int32_t const groups = prune_walk_warpgroups(head_dim, held);
+            INFO("head_dim " << head_dim << ", rows " << rows);
+            CHECK(groups >= 2);
+            CHECK(groups <= tile.warpgroups);
+            CHECK(held + static_cast<std::size_t>(groups) * keys <= prune_walk_block_bytes);
+        }
     }
+    // hip_3k of 32 / 8 heads: two blocks of two warpgroups in the first stages, one of four in the last.
+    CHECK(prune_walk_warpgroups(128, state + 64 * 256) == 2);
+    CHECK(prune_walk_warpgroups(128, state + 256 * 256) == 4);
 }
 
 TEST_CASE("prune_policy: keys in fp8 take the registers of wider ones, so as many blocks run at a time", "[policy]") {

@@ -1,5 +1,4 @@
-// Query rows in shared memory: every word has a place of its own, banks do not conflict, and wgmma's steps find the
-// channels that a lane's registers hold.
+// Query rows in shared memory: every chunk has a place of its own, and banks do not conflict.
 #include "winnow/tile/probe_layout.hpp"
 
 #include <set>
@@ -54,27 +53,4 @@ TEST_CASE("probe_layout: chunks of fp8 keys meet the same chunks of query rows",
         CHECK(places.size() == chunks);
         CHECK(*places.rbegin() == chunks - 1);
     }
-}
-
-TEST_CASE("probe_layout: a step of wgmma multiplies the channels that a lane holds", "[tile]") {
-    for (std::uint32_t const rows : {64u, 128u})
-        for (std::uint32_t const chunks : {8u, 16u, 32u}) {
-            std::set<std::uint32_t> places;
-            for (std::uint32_t row = 0; row < rows; ++row)
-                for (std::uint32_t step = 0; step < chunks / 2; ++step)
-                    for (std::uint32_t q = 0; q < 4; ++q)
-                        for (std::uint32_t half = 0; half < 2; ++half) {
-                            // Lane q holds channels 2 q and 2 q + 1 of the step (half 0), and those 8 further (half 1):
-                            // words 2 (step % 2) + half of chunk 4 (step / 2) + q. The hardware reads them at 4 q +
-                            // 16 half bytes of the step's 32, the 16-byte piece permuted by the row's low three bits.
-                            std::uint32_t const plain =
-                                (step / 4 * rows + row) * 128 + step % 4 * 32 + half * 16 + q * 4;
-                            std::uint32_t const read = plain ^ ((plain >> 3) & 0x70u);
-                            std::uint32_t const chunk = step / 2 * 4 + q, word = step % 2 * 2 + half;
-                            CHECK(query_word_offset(rows, row, chunk, word) == read);
-                            places.insert(read);
-                        }
-            CHECK(places.size() == std::size_t{rows} * chunks * 4);
-            CHECK(*places.rbegin() < rows * chunks * 16);
-        }
 }

@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
             __syncthreads();
         }
         // Where warps probe in step, all take equally many tiles, the last ones perhaps empty.
-        bool const in_step = Unit == product_unit::warpgroup || slices > 1;
+        bool const in_step = slices > 1;
         std::int32_t const items = in_step ? round_up<std::int32_t>(tiles, tuning.warps) : tiles * walkers;
 #pragma unroll 1
         for (std::int32_t item = warp; item < items; item += tuning.warps) {

@@ -11,6 +11,7 @@
 #include "winnow/kernel/begin_step.cuh"
 #include "winnow/kernel/prune_score.cuh"
 #include "winnow/kernel/prune_select.cuh"
+#include "winnow/kernel/prune_walk_sm90.cuh"
 #include "winnow/op/launch_kernel.cuh"
 #include "winnow/op/prune.hpp"
 
@@ -21,8 +22,8 @@ template <int HeadDim, scorer How, product_unit Unit, class T>
 status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t stream, launch_order order) {
     std::int32_t const copies =
         prune_row_copies(Unit, a.params.scan) * prune_residues(How, a.params.method.stages[a.stage].query_stride);
-    std::int32_t const rows = rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries, HeadDim,
-                                        rows_of_product(Unit), copies);
+    std::int32_t const rows = rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries,
+                                        prune_rows_held(HeadDim), rows_of_product(Unit), copies);
     // Selection takes the place of the rows, which are not needed any more.
     std::size_t const held = static_cast<std::size_t>(rows) * HeadDim * sizeof(T);
     std::size_t const room = larger(held, a.arrived != nullptr ? prune_in_place_bytes(a.max_candidates) : 0);
@@ -30,17 +31,56 @@ status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t strea
                          prune_rows_behind<HeadDim, Unit> + room, stream, a, order);
 }
 
-/// The same for any unit; those beside `warp` exist for one scorer.
-template <int HeadDim, scorer How, class T>
-status launch_score(prune_arguments<T> const& a, product_unit unit, dim3 blocks, cudaStream_t stream,
-                    launch_order order) {
-    if constexpr (How == scorer::tree_probe) {
-        if (unit == product_unit::warpgroup)
-            return launch_score<HeadDim, How, product_unit::warpgroup>(a, blocks, stream, order);
+/// Chunks of a scoring block, and blocks along x.
+template <class T>
+dim3 deal_chunks(prune_arguments<T>& a, std::int32_t per_tile, std::int32_t tiles) {
+    std::int32_t const candidates = stage_candidates(a.params.method, a.stage, a.shape.max_keys);
+    a.chunks_per_block = chunks_per_block(
+        per_tile, candidates, std::int64_t{a.lists_of_slab} * a.units.units * a.shape.batch, a.units.walkers, tiles);
+    return dim3(static_cast<unsigned>(a.lists_of_slab * ceil_div(candidates, a.chunks_per_block)),
+                static_cast<unsigned>(a.units.units), static_cast<unsigned>(a.shape.batch));
+}
+
+/// The same by warpgroups.
+template <int HeadDim, product_unit Unit, class T>
+status launch_walk(prune_arguments<T> a, cudaStream_t stream, launch_order order) {
+    constexpr prune_walk_tile tile = prune_walk_tile_of(HeadDim);
+    a.walk_rows = rows_held(a.params.method.stages[a.stage], a.units, a.shape.max_queries,
+                            prune_walk_rows_held(HeadDim), rows_of_product(Unit));
+    std::size_t const held = prune_walk_held_bytes<HeadDim>(a.walk_rows);
+    std::int32_t const warpgroups = prune_walk_warpgroups(HeadDim, held), tiles = warpgroups * tile.tiles;
+    dim3 const blocks = deal_chunks(a, tile.chunks, tiles);
+    return launch_kernel(prune_walk_sm90<T, HeadDim, Unit>, blocks, warpgroups * 128,
+                         held + static_cast<std::size_t>(tiles) * tile.keys * HeadDim * sizeof(T), stream, a, order);
+}
+
+/// Unit of the stage that `a` is set to, for keys that are stored as KV and come with their rotary embedding.
+template <class T, class KV>
+product_unit stage_unit(prune_arguments<T> const& a, std::int32_t instructions) {
+    if constexpr (!std::is_same_v<T, KV>) return product_unit::widened;
+    prune_method const& m = a.params.method;
+    product_unit const unit =
+        product_unit_of(m, walker_rows(m.stages[a.stage], a.units, a.shape.max_queries), instructions);
+    // A decode step has few blocks, which should be many small ones.
+    return a.cached && unit == product_unit::warpgroup_few ? product_unit::warp : unit;
+}
+
+/// The same for any unit; those beside `warp` exist for one scorer, and fp8 keys have one unit.
+template <int HeadDim, scorer How, class KV, class T>
+status launch_score(prune_arguments<T>& a, product_unit unit, cudaStream_t stream, launch_order order) {
+    constexpr bool widens = !std::is_same_v<T, KV>;
+    if constexpr (How == scorer::tree_probe && !widens) {
+        if (unit == product_unit::warpgroup) return launch_walk<HeadDim, product_unit::warpgroup>(a, stream, order);
+        if (unit == product_unit::warpgroup_few)
+            return launch_walk<HeadDim, product_unit::warpgroup_few>(a, stream, order);
+    }
+    constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
+    dim3 const blocks = deal_chunks(a, chunks_per_tile(How, tuning.key_tiles), tuning.warps);
+    if constexpr (How == scorer::tree_probe && !widens)
         if (unit == product_unit::turned)
             return launch_score<HeadDim, How, product_unit::turned>(a, blocks, stream, order);
-    }
-    return launch_score<HeadDim, How, product_unit::warp>(a, blocks, stream, order);
+    constexpr product_unit by_warps = widens ? product_unit::widened : product_unit::warp;
+    return launch_score<HeadDim, How, by_warps>(a, blocks, stream, order);
 }
 
 /// True if kernels of this plan are launched to overlap.
@@ -79,7 +119,6 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
     if (a.cached) a.cache = decode->cache;
     a.groups = groups_of(a.list_heads, a.units.units);
     a.rotation = rotary_arguments_of(p.rotation, shape.head_dim);
-    constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
     // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
     // another part of the program, which was compiled differently. The first waits for what the caller has launched.
     bool overlap = false;
@@ -102,28 +141,14 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
         for (std::int32_t stage = 0; stage < m.stage_count; ++stage) {
             set_stage(a, stage);
             std::int32_t const lists = a.lists_of_slab;
-            std::int32_t const candidates = stage_candidates(m, a.stage, shape.max_keys);
+            std::int32_t const candidates = stage_candidates(m, stage, shape.max_keys);
+            product_unit const unit =
+                p.rotation.empty() ? stage_unit<T, KV>(a, overlap ? 90 : 80) : product_unit::turned;
             a.max_candidates = candidates;
-            a.arrived = selects_in_place(a.cached, candidates) ? arrived : nullptr;
-            a.chunks_per_block =
-                chunks_per_block(chunks_per_tile(How, tuning.key_tiles), candidates,
-                                 std::int64_t{lists} * a.units.units * shape.batch, a.units.walkers, tuning.warps);
+            a.arrived = selects_in_place(a.cached, candidates) && !by_warpgroups(unit) ? arrived : nullptr;
             std::int64_t const walks = std::int64_t{a.units.units} * a.units.walkers * shape.batch * candidates;
-            a.looks_ahead = a.cached && looks_ahead(How, walks, HeadDim * static_cast<std::int32_t>(sizeof(T)));
-            dim3 const blocks(static_cast<unsigned>(lists * ceil_div(candidates, a.chunks_per_block)),
-                              static_cast<unsigned>(a.units.units), static_cast<unsigned>(shape.batch));
-            status scored;
-            if constexpr (std::is_same_v<T, KV>) {
-                std::int32_t const rows =
-                    rows_held(m.stages[a.stage], a.units, shape.max_queries, HeadDim, prune_row_tile);
-                product_unit const unit = p.rotation.empty()
-                                              ? product_unit_of(m, a.units.walkers, rows, plan.instructions)
-                                              : product_unit::turned;
-                scored = launch_score<HeadDim, How>(a, unit, blocks, stream, order);
-            } else {
-                scored = launch_score<HeadDim, How, product_unit::widened>(a, blocks, stream, order);
-            }
-            if (!scored) return scored;
+            a.looks_ahead = a.cached && looks_ahead(How, walks, HeadDim * static_cast<std::int32_t>(sizeof(KV)));
+            if (auto s = launch_score<HeadDim, How, KV>(a, unit, stream, order); !s) return s;
             if (overlap) order = launch_order::overlapping;
             if (a.arrived != nullptr) continue;
             dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),

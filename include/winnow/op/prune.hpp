@@ -263,14 +263,19 @@ constexpr std::int32_t max_candidates_of(prune_method const& m, std::int32_t max
     return most;
 }
 
-/// Averaged query rows that a scoring block keeps in shared memory, in whole products.
-constexpr std::int32_t rows_held(prune_stage const& stage, prune_units const& units, std::int32_t max_queries,
-                                 std::int32_t head_dim, std::int32_t product, std::int32_t copies = 1) {
+/// Averaged query rows of one walker of a scoring block, at most.
+constexpr std::int64_t walker_rows(prune_stage const& stage, prune_units const& units, std::int32_t max_queries) {
     // Groups lie at absolute positions, so a few rows may touch one group more than they fill.
     std::int32_t const groups =
         smaller(stage.query_block / stage.query_stride, query_blocks_of(max_queries, stage.query_stride));
-    std::int64_t const padded = round_up<std::int64_t>(std::int64_t{groups} * units.heads, product);
-    return static_cast<std::int32_t>(smaller<std::int64_t>(padded * units.walkers * copies, prune_rows_held(head_dim)));
+    return std::int64_t{groups} * units.heads;
+}
+
+/// Averaged query rows that a scoring block keeps in shared memory, in whole products; `held` of them at most.
+constexpr std::int32_t rows_held(prune_stage const& stage, prune_units const& units, std::int32_t max_queries,
+                                 std::int32_t held, std::int32_t product, std::int32_t copies = 1) {
+    std::int64_t const padded = round_up<std::int64_t>(walker_rows(stage, units, max_queries), product);
+    return static_cast<std::int32_t>(smaller<std::int64_t>(padded * units.walkers * copies, held));
 }
 
 /// Workspace layout for a shape; shared by prune and by the operators that embed it.

@@ -9,10 +9,15 @@
 
 namespace winnow {
 
-/// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a block together
-/// (wgmma), which takes one set of rows for all of them. `turned`: by each warp, and rows and keys are turned before.
-/// `widened`: by each warp, and keys are stored in fp8.
-enum class product_unit : std::int32_t { warp, warpgroup, turned, widened };
+/// How products with query rows are made: by each warp for itself (mma.sync), or by the four warps of a warpgroup together
+/// (wgmma), which take one set of rows, 64 at a time, or 16 where a walker has few. `turned`: by each warp, and rows and
+/// keys are turned before. `widened`: by each warp, and keys are stored in fp8.
+enum class product_unit : std::int32_t { warp, warpgroup, turned, widened, warpgroup_few };
+
+/// Units of tree searches whose keys lie in shared memory.
+WINNOW_HOST_DEVICE constexpr bool by_warpgroups(product_unit u) {
+    return u == product_unit::warpgroup || u == product_unit::warpgroup_few;
+}
 
 /// What a scoring kernel is compiled for.
 struct prune_tuning {
@@ -25,6 +30,7 @@ inline constexpr int prune_score_warps = 4;           ///< of a scoring block
 inline constexpr int prune_key_rows = 16;             ///< keys of one tile: the rows of mma.sync's left operand
 inline constexpr int prune_row_tile = 8;              ///< query rows of one product of a warp: its columns
 inline constexpr int prune_row_group = 64;            ///< the same of a warpgroup
+inline constexpr int prune_few_rows = 16;             ///< the same where walkers have few rows
 inline constexpr int prune_query_bytes = 64 * 1024;   ///< averaged query rows that a block holds in shared memory
 inline constexpr int prune_most_chunks = 256;         ///< chunks of a block whose walkers share scores in shared memory
 inline constexpr int prune_most_chunks_alone = 1024;  ///< of one walker: the more chunks, the less its rows cost
@@ -45,7 +51,7 @@ WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
 /// Two tiles of head_dim 128 take 64 registers of each lane, all in all about 155: 12 warps then keep 96 KB of keys in
 /// flight, twice what L2's latency asks for, and six chains of products for each tensor core, where four are enough.
 /// Means are summed in fp32, and bounds are two keys a chunk, which takes as many registers for one tile as single keys do
-/// for two. A warpgroup's products take 64 registers more, and two blocks of them fill the tensor cores.
+/// for two.
 WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
                                                           product_unit unit = product_unit::warp) {
     bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
@@ -53,6 +59,45 @@ WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer h
     return {.warps = prune_score_warps,
             .key_tiles = whole || head_dim > 128 ? 1 : 2,
             .blocks = (whole && head_dim > 128) || !alone || how == scorer::tree_probe_first ? 2 : 3};
+}
+
+/// Tree searches by warpgroups: keys lie in shared memory, tile by tile.
+struct prune_walk_tile {
+    int tiles;       ///< of a warpgroup: while it works on one, keys of the others are on their way
+    int warpgroups;  ///< of a block, at most: they bound registers
+
+    static constexpr int keys = 64;          ///< of a tile: the rows of a product
+    static constexpr int chunks = keys / 2;  ///< of a tile: a round looks at two keys of each
+    WINNOW_HOST_DEVICE constexpr int threads() const { return warpgroups * 128; }
+};
+
+inline constexpr std::size_t prune_walk_query_bytes = 128 * 1024;  ///< averaged query rows that a block holds
+inline constexpr std::size_t prune_walk_block_bytes = 227 * 1024;  ///< shared memory that a block may have
+inline constexpr std::size_t prune_walk_processor_bytes =
+    228 * 1024;  ///< of a multiprocessor, with 1 KB each for blocks
+
+/// 32 KB of keys for each warpgroup. Four of them, on one multiprocessor, keep 64 KB under way even while each works on a
+/// tile: L2 delivers 24 bytes a clock after 1000 clocks or more. Keys and products of head_dim 256 take 96 registers, and
+/// there are only three.
+WINNOW_HOST_DEVICE constexpr prune_walk_tile prune_walk_tile_of(int head_dim) {
+    return {head_dim > 128 ? 1 : 256 / head_dim, head_dim > 128 ? 3 : 4};
+}
+
+/// Warpgroups of a block that needs `held` bytes for rows and state: half of those that fit a multiprocessor if two such
+/// blocks fit, so that rows of one are brought in while the other works, else all for which there is room.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_walk_warpgroups(int head_dim, std::size_t held) {
+    prune_walk_tile const tile = prune_walk_tile_of(head_dim);
+    std::size_t const keys = static_cast<std::size_t>(tile.tiles) * tile.keys * head_dim * 2;
+    std::size_t const half = tile.warpgroups / 2;
+    bool const two = tile.warpgroups % 2 == 0 && 2 * (held + half * keys + 1024) <= prune_walk_processor_bytes;
+    return two ? static_cast<std::int32_t>(half)
+               : static_cast<std::int32_t>(
+                     smaller<std::size_t>(tile.warpgroups, (prune_walk_block_bytes - held) / keys));
+}
+
+/// Query rows that a block of warpgroups holds at a time.
+WINNOW_HOST_DEVICE constexpr std::int32_t prune_walk_rows_held(int head_dim) {
+    return static_cast<std::int32_t>(prune_walk_query_bytes) / (2 * head_dim);
 }
 
 /// Query rows, averaged, that a block holds at a time.
@@ -73,17 +118,20 @@ WINNOW_HOST_DEVICE constexpr std::int32_t prune_row_copies(product_unit unit, sc
     return unit == product_unit::turned && scan == scan_style::relative ? 2 : 1;
 }
 
-/// The warpgroup's kernel serves the default scorer where heads share their rows' walk and rows fill its products. Without
-/// sm_90a code in the program it multiplies as the other does.
-WINNOW_HOST_DEVICE constexpr product_unit product_unit_of(prune_method const& m, std::int32_t walkers,
-                                                          std::int32_t rows, std::int32_t instructions) {
-    bool const fits = m.scorer == scorer::tree_probe && walkers == 1 && rows >= prune_row_group;
-    return fits && instructions >= 90 ? product_unit::warpgroup : product_unit::warp;
+/// Warpgroups serve the default scorer where the rows of a walker, `rows` averaged ones, fill their products; below 16
+/// rows, as in decode, a warp's products are as good. `instructions`: 90 if the program has code for sm_90a, without which
+/// their kernel is empty.
+WINNOW_HOST_DEVICE constexpr product_unit product_unit_of(prune_method const& m, std::int64_t rows,
+                                                          std::int32_t instructions) {
+    if (m.scorer != scorer::tree_probe || rows < prune_few_rows || instructions < 90) return product_unit::warp;
+    return rows < prune_row_group ? product_unit::warpgroup_few : product_unit::warpgroup;
 }
 
 /// Query rows of one product.
 WINNOW_HOST_DEVICE constexpr std::int32_t rows_of_product(product_unit u) {
-    return u == product_unit::warpgroup ? prune_row_group : prune_row_tile;
+    return u == product_unit::warpgroup       ? prune_row_group
+           : u == product_unit::warpgroup_few ? prune_few_rows
+                                              : prune_row_tile;
 }
 
 /// Chunks that a warp scores at a time: tree_probe looks at two keys of each, the others at one.

@@ -46,6 +46,30 @@ enum class major : std::int32_t {
     mn = 1  ///< the other: values in probabilities values
 };
 
+/// d (64 x 16) = a b, or d += a b if `accumulate`; `a` 64 x 16 in registers, `b` a descriptor of 16 x 16.
+template <class T, major Major>
+WINNOW_DEVICE void wgmma(float (&d)[2][4], std::uint32_t const (&a)[4], std::uint64_t b, bool accumulate) {
+    if constexpr (dtype_of<T> == dtype::bf16) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %13, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "{%8, %9, %10, %11}, %12, p, 1, 1, %14; }"
+                     : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
+                       "+f"(d[1][2]), "+f"(d[1][3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)),
+                       "n"(static_cast<int>(Major)));
+    } else {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %13, 0; "
+                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
+                     "%0, %1, %2, %3, %4, %5, %6, %7}, "
+                     "{%8, %9, %10, %11}, %12, p, 1, 1, %14; }"
+                     : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
+                       "+f"(d[1][2]), "+f"(d[1][3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)),
+                       "n"(static_cast<int>(Major)));
+    }
+}
+
 /// d (64 x 64) = a b, or d += a b if `accumulate`; `a` 64 x 16 in registers, `b` a descriptor of 16 x 64.
 template <class T, major Major>
 WINNOW_DEVICE void wgmma(float (&d)[8][4], std::uint32_t const (&a)[4], std::uint64_t b, bool accumulate) {

@@ -12,8 +12,8 @@
 #include "winnow/stage/prune_place.cuh"
 #include "winnow/stage/prune_row_set.hpp"
 #include "winnow/tile/channel_summary.cuh"
+#include "winnow/tile/panel.hpp"
 #include "winnow/tile/probe_keys.cuh"
-#include "winnow/tile/probe_keys_sm90.cuh"
 
 namespace winnow {
 
@@ -52,7 +52,7 @@ struct alignas(128) prune_score_storage {
     std::int32_t last;                               ///< this block is the last of its list
 };
 
-/// Offset of the rows: panels for wgmma start at multiples of 1024 bytes.
+/// Offset of the rows.
 template <int HeadDim>
 inline constexpr std::size_t prune_rows_offset = round_up<std::size_t>(sizeof(prune_score_storage<HeadDim>), 1024);
 
@@ -63,16 +63,14 @@ inline constexpr std::size_t prune_rows_behind = prune_rows_offset<HeadDim> +
                                                       ? round_up<std::size_t>(HeadDim / 2 * sizeof(std::uint64_t), 1024)
                                                       : 0);
 
-/// Puts a chunk of a row where products read it.
+/// Puts a chunk of a row where products read it: wgmma does in panels of 64 channels of all `rows`.
 template <int HeadDim, product_unit Unit>
 WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::int32_t row, std::int32_t chunk,
                               uint4 v) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    if constexpr (Unit == product_unit::warpgroup) {
-        std::uint32_t const words[4] = {v.x, v.y, v.z, v.w};
-        WINNOW_UNROLL
-        for (int w = 0; w < 4; ++w)
-            *reinterpret_cast<std::uint32_t*>(queries + query_word_offset(rows, row, chunk, w)) = words[w];
+    if constexpr (by_warpgroups(Unit)) {
+        *reinterpret_cast<uint4*>(queries + (chunk / 8 * rows + row) * panel_row_bytes + (((chunk ^ row) & 7) << 4)) =
+            v;
         return;
     }
 #endif
@@ -84,10 +82,9 @@ WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::in
 /// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier
 /// before and behind. A function of its own: it is called in three places, and code that is fetched from memory costs a
 /// decode step microseconds.
-template <class T, int HeadDim, product_unit Unit>
-__device__ __noinline__ void hold_query_rows(prune_score_storage<HeadDim>& shared, unsigned char* queries,
-                                             prune_row_set const& set, std::int32_t first_walker,
-                                             std::int32_t first_row, std::int32_t count) {
+template <class T, int HeadDim, product_unit Unit, class Storage>
+__device__ __noinline__ void hold_query_rows(Storage& shared, unsigned char* queries, prune_row_set const& set,
+                                             std::int32_t first_walker, std::int32_t first_row, std::int32_t count) {
     constexpr int chunks = HeadDim / 8, batch = 4;  // loads under way
     prune_query_source const& from = shared.source;
     std::int32_t const stride = from.query_stride, padded = set.padded();
@@ -136,7 +133,7 @@ __device__ __noinline__ void hold_query_rows(prune_score_storage<HeadDim>& share
         }
     }
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    if constexpr (Unit == product_unit::warpgroup) ptx::async_proxy_fence();
+    if constexpr (by_warpgroups(Unit)) ptx::async_proxy_fence();
 #endif
 }
 

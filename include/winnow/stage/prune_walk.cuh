@@ -32,19 +32,6 @@ WINNOW_DEVICE stored_key<T, Unit> const* key_at(prune_arguments<T> const& a, std
     return reinterpret_cast<stored_key<T, Unit> const*>(keys.data) + keys.offset(where.outer, where.token, kv_head);
 }
 
-/// Products with the rows held in shared memory, and their maxima.
-template <class T, int HeadDim, product_unit Unit, class Keys, int Tiles>
-WINNOW_DEVICE void score_held(float (&score)[Tiles][2], Keys const& keys, std::int32_t const (&position)[Tiles][2],
-                              held_rows const& rows) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    if constexpr (Unit == product_unit::warpgroup) {
-        score_rows_together<T, HeadDim>(score, keys, position, rows);
-        return;
-    }
-#endif
-    score_rows<T, HeadDim>(score, keys, position, rows);
-}
-
 /// Scores keys against the rows of one walker.
 template <class T, int HeadDim, product_unit Unit>
 struct prune_prober {
@@ -60,7 +47,7 @@ struct prune_prober {
     prune_turning<Unit> turning;  ///< a slice holds half as many rows if they come twice
 
     /// True if all warps of the block have to probe in step: they wait for each other.
-    [[nodiscard]] WINNOW_DEVICE bool in_step() const { return Unit == product_unit::warpgroup || slices > 1; }
+    [[nodiscard]] WINNOW_DEVICE bool in_step() const { return slices > 1; }
 
     /// score[tile][h] of the keys that `load` brings, which stand at `position`.
     template <class Keys, int Tiles, class Load>
@@ -72,7 +59,7 @@ struct prune_prober {
             if (slices > 1) hold(slice);
             Keys keys;
             load(keys);
-            score_held<T, HeadDim, Unit>(score, keys, position, rows);
+            score_rows<T, HeadDim>(score, keys, position, rows);
         }
         quad_maximum(score);
     }
@@ -187,8 +174,8 @@ WINNOW_DEVICE void look_ahead(prune_prober<T, HeadDim, Unit> const& prober, std:
     std::int32_t const first = lane < 2 ? left : centre, end = lane < 2 ? centre : right;
     std::int32_t const middle = first + (end - first) / 2;
     std::int32_t const probe = lane % 2 == 0 ? first + (middle - first) / 2 : middle + (end - middle) / 2;
-    T const* const key = key_at(prober.a, prober.b, prober.kv_head, probe);
-    if (key != nullptr) ptx::prefetch_to_l2(key, HeadDim * sizeof(T));
+    auto const* const key = key_at<Unit>(prober.a, prober.b, prober.kv_head, probe);
+    if (key != nullptr) ptx::prefetch_to_l2(key, HeadDim * sizeof(*key));
 }
 
 /// Binary search by the keys at the centres of both halves; the score is the best key on the path.

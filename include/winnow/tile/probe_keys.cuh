@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/dtype.hpp"
@@ -18,9 +17,6 @@
 #include "winnow/tile/probe_layout.hpp"
 
 namespace winnow {
-
-/// Position of a key that is not there: beyond every row.
-inline constexpr std::int32_t no_key = std::numeric_limits<std::int32_t>::max();
 
 /// Keys of `Tiles` tiles: [tile][rows g and g + 8][chunk 4 j + q].
 template <int HeadDim, int Tiles>

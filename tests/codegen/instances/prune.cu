@@ -38,12 +38,6 @@ prune_score<bf16, 128, scorer::min_max_bound, product_unit::warp>(prune_argument
 template __global__ void
 prune_score<bf16, 256, scorer::min_max_bound, product_unit::warp>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void
-prune_score<bf16, 64, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<bf16> const __grid_constant__);
-template __global__ void
-prune_score<bf16, 128, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<bf16> const __grid_constant__);
-template __global__ void
-prune_score<bf16, 256, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<bf16> const __grid_constant__);
-template __global__ void
 prune_score<bf16, 64, scorer::tree_probe, product_unit::turned>(prune_arguments<bf16> const __grid_constant__);
 template __global__ void
 prune_score<bf16, 128, scorer::tree_probe, product_unit::turned>(prune_arguments<bf16> const __grid_constant__);
@@ -90,12 +84,6 @@ template __global__ void
 prune_score<fp16, 128, scorer::min_max_bound, product_unit::warp>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void
 prune_score<fp16, 256, scorer::min_max_bound, product_unit::warp>(prune_arguments<fp16> const __grid_constant__);
-template __global__ void
-prune_score<fp16, 64, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<fp16> const __grid_constant__);
-template __global__ void
-prune_score<fp16, 128, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<fp16> const __grid_constant__);
-template __global__ void
-prune_score<fp16, 256, scorer::tree_probe, product_unit::warpgroup>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void
 prune_score<fp16, 64, scorer::tree_probe, product_unit::turned>(prune_arguments<fp16> const __grid_constant__);
 template __global__ void
