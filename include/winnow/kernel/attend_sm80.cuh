@@ -214,6 +214,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     auto& shared = *reinterpret_cast<attend_block_storage<T, HeadDim, Rows, KV, Rotation>*>(raw);
     attend_params<T> const& p = a.params;
 
+    if constexpr (Rows == attend_rows::decode)
+        if (threadIdx.x < 32) prefetch_list(a, blockIdx.x, blockIdx.z);
     {
         attend_work const work = work_of<T>(a, blockIdx.x, blockIdx.y, blockIdx.z);
         if (work.rows.count <= 0) return;

@@ -18,4 +18,9 @@ WINNOW_DEVICE void prefetch_to_l2(void const* global, std::uint32_t bytes) {
 #endif
 }
 
+/// Brings the line of an address into L2.
+WINNOW_DEVICE void prefetch_line_to_l2(void const* global) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global) : "memory");
+}
+
 }  // namespace winnow::ptx

@@ -9,6 +9,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/policy/attend_policy.hpp"
 #include "winnow/ptx/convert.cuh"
+#include "winnow/ptx/prefetch.cuh"
 #include "winnow/stage/anchor_correction.cuh"
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/key_walk.cuh"
@@ -60,6 +61,22 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     w.first_head = w.kv_head * a.shape.group() + in_group;
     w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
     return w;
+}
+
+/// Brings a decode tile's list and its count into L2 while lengths are looked up, which have to be known before entries are
+/// read: two trips to memory become one. One warp calls it.
+template <class T>
+WINNOW_DEVICE void prefetch_list(attend_arguments<T> const& a, std::int32_t tile, std::int32_t batch) {
+    block_selection const& s = a.params.selection;
+    if (s.empty() || s.blocks.extent[2] != 1) return;  // of several query blocks the length says which
+    std::int32_t const row = s.list_row == nullptr ? batch : s.list_row[batch];
+    if (row < 0 || row >= s.blocks.extent[0]) return;
+    std::int32_t const first_head = a.kv_head_tiles.quotient(tile) * a.shape.group();
+    std::int32_t const head = list_head_of(first_head, a.shape.heads, s.list_heads());
+    std::int32_t const* const list = s.blocks.data + s.blocks.offset(row, head, 0);
+    constexpr std::int32_t line = 128 / sizeof(std::int32_t);
+    for (std::int32_t i = threadIdx.x * line; i < s.capacity(); i += 32 * line) ptx::prefetch_line_to_l2(list + i);
+    if (threadIdx.x == 0) ptx::prefetch_line_to_l2(&s.counts(row, head, 0));
 }
 
 /// Row of the request that stands at `token` in a tile: rows follow one another, or are anchor_gap positions apart.

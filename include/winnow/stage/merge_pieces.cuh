@@ -36,7 +36,8 @@ WINNOW_DEVICE void finish_tile(attend_arguments<T> const& a, attend_work const& 
 template <int HeadDim, int Threads, class T>
 WINNOW_DEVICE void merge_pieces(merge_pieces_storage& shared, float* weights, attend_arguments<T> const& a,
                                 attend_work const& w, std::int32_t pieces) {
-    constexpr int warps = Threads / 32, columns = HeadDim / 4, at_a_time = 8;
+    constexpr int warps = Threads / 32, columns = HeadDim / 4;
+    constexpr int at_a_time = 32;  // parts under way: each round of them is a trip to L2
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (pieces == 1) {
         if (threadIdx.x == 0 && a.schedule.splits > 1) finish_tile(a, w);
