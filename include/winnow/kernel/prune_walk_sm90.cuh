@@ -41,7 +41,8 @@ WINNOW_DEVICE void prepare_walk(prune_arguments<T> const& a, prune_walk_storage<
                        unit = blockIdx.y, b = blockIdx.z;
     std::int32_t const first_chunk = tile * a.chunks_per_block;
     std::int32_t const first_head = unit * a.units.walkers * a.units.heads;
-    prune_place const place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
+    prune_place place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
+    find_candidates(a, place);
     prune_walk_work work{};
     // A stage that keeps all its candidates needs no scores.
     if (place.due && place.candidates > stage.keep && first_chunk < place.candidates) {
