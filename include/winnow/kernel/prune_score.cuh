@@ -25,13 +25,14 @@ namespace winnow {
 template <int Threads>
 struct prune_in_place_storage {
     top_k_storage<Threads> top_k;
-    alignas(16) std::uint32_t score[prune_select_in_place];
+    /// Scores of candidates, in whole groups of four, and behind them the list that the candidates are cut from.
+    alignas(16) std::uint32_t word[2 * prune_select_in_place];
 };
 
 /// The same for lists of up to `candidates`.
 constexpr std::size_t prune_in_place_bytes(std::int32_t candidates) {
     return sizeof(prune_in_place_storage<prune_score_warps * 32>) -
-           static_cast<std::size_t>(prune_select_in_place - round_up(candidates, 4)) * sizeof(std::uint32_t);
+           static_cast<std::size_t>(prune_select_in_place - round_up(candidates, 4)) * 2 * sizeof(std::uint32_t);
 }
 
 /// The chunks from `first` on that are candidates.
@@ -124,11 +125,12 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         __syncthreads();
     }
     float const key_scale = Unit == product_unit::widened ? a.params.scales.of_keys(kv_head) : 1.0f;
+    key_finder<stored_key<T, Unit>> const key_at = finder_of<Unit>(a, b, kv_head);
     std::uint32_t* const scores = a.scores + a.score_row(b, unit, index) * a.score_width + first_chunk;
-    // Only a list's last chunk can be cut short.
+    // Only a list's last chunk can be cut short. Warps that probe in step have to know; others ask each time.
     bool const whole_chunks =
-        first_chunk + chunks < place.candidates ||
-        place.left(place.candidates - 1, m.window.sinks, stage.chunk) + stage.chunk <= place.eligible;
+        slices > 1 && (first_chunk + chunks < place.candidates ||
+                       place.left(place.candidates - 1, m.window.sinks, stage.chunk) + stage.chunk <= place.eligible);
     bool const all_visible =
         place.eligible <= looking_position(a.params.mask.kind, place.span.first, place.request.keys) + 1;
 
@@ -162,6 +164,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
                 set,
                 b,
                 kv_head,
+                key_at,
                 {queries + row * HeadDim * 2, shared.looking + row, set.padded() / prune_row_tile, all_visible},
                 slices,
                 whole_chunks,
@@ -186,11 +189,18 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         __syncthreads();
         for (std::int32_t c = t; c < chunks; c += tuning.warps * 32) scores[c] = shared.best[c];
     }
+    std::int32_t const* const parents = place.parents;
     if (a.arrived == nullptr || !arrives_last(shared.last, a, shared.group, place.candidates)) return;
     constexpr int rows_at_a_time = 8;
     auto& room = *reinterpret_cast<prune_in_place_storage<tuning.warps * 32>*>(queries);
+    if (parents != nullptr) {  // a warp that finds a candidate to keep would wait for its parent
+        auto* const held_parents = reinterpret_cast<std::int32_t*>(room.word + round_up(place.candidates, 4));
+        std::int32_t const count = ((place.candidates - 1) >> place.pieces_log2) + 1;
+        for (std::int32_t i = t; i < count; i += tuning.warps * 32) held_parents[i] = parents[i];
+        if (t == 0) shared.place.parents = held_parents;  // read behind the barrier that scores need
+    }
     unit_scores const rows{a.scores + shared.group * a.groups.units * a.score_width, a.score_width, a.groups.units};
-    select_best<rows_at_a_time>(room.top_k, room.score, rows, writer_of(a, place, a.groups.copies));
+    select_best<rows_at_a_time>(room.top_k, room.word, rows, writer_of(a, place, a.groups.copies));
 }
 
 }  // namespace winnow

@@ -48,17 +48,21 @@ WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
     return s == scorer::mean_key || s == scorer::min_max_bound;
 }
 
-/// Two tiles of head_dim 128 take 64 registers of each lane, all in all about 155: 12 warps then keep 96 KB of keys in
-/// flight, twice what L2's latency asks for, and six chains of products for each tensor core, where four are enough.
-/// Means are summed in fp32, and bounds are two keys a chunk, which takes as many registers for one tile as single keys do
-/// for two.
+/// One tile of head_dim 128 takes 32 registers of each lane. A round of a tree search is a chain of some 300 instructions
+/// behind a read from memory, so it takes few keys, and 16 warps share a multiprocessor. Other scorers read once and take
+/// two tiles, 64 registers. Means are summed in fp32, and bounds are two keys a chunk, which takes as many registers for
+/// one tile as single keys do for two.
 WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer how,
                                                           product_unit unit = product_unit::warp) {
     bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
     bool const alone = unit == product_unit::warp || unit == product_unit::widened;
+    bool const single = whole || how == scorer::tree_probe || head_dim > 128;
+    bool const few = (whole && head_dim > 128) || !alone || how == scorer::tree_probe_first;
     return {.warps = prune_score_warps,
-            .key_tiles = whole || head_dim > 128 ? 1 : 2,
-            .blocks = (whole && head_dim > 128) || !alone || how == scorer::tree_probe_first ? 2 : 3};
+            .key_tiles = single ? 1 : 2,
+            .blocks = few                                            ? 2
+                      : how == scorer::tree_probe && head_dim <= 128 ? 4
+                                                                     : 3};
 }
 
 /// Tree searches by warpgroups: keys lie in shared memory, tile by tile.

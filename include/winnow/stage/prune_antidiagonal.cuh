@@ -89,7 +89,7 @@ WINNOW_DEVICE void score_antidiagonals(prune_prober<T, HeadDim, Unit>& prober, c
                         std::int32_t const key = chunk.left[s] + first + r;
                         load_key<T, HeadDim>(
                             keys.part[s / 2][s % 2],
-                            key_at<Unit>(prober.a, prober.b, prober.kv_head, key < chunk.right[s] ? key : no_key));
+                            prober.key_at(key < chunk.right[s] ? key : no_key));
                     }
                     WINNOW_UNROLL
                     for (int n = 0; n < antidiagonal_batch; ++n) {

@@ -81,9 +81,9 @@ WINNOW_DEVICE void hold_chunk(unsigned char* queries, std::int32_t rows, std::in
 
 /// Brings rows [first_row, first_row + count) of walkers from `first_walker` on into shared memory. Needs a barrier
 /// before and behind. A function of its own: it is called in three places, and code that is fetched from memory costs a
-/// decode step microseconds.
+/// decode step microseconds. The set comes by value: a caller whose set has an address keeps it in local memory.
 template <class T, int HeadDim, product_unit Unit, class Storage>
-__device__ __noinline__ void hold_query_rows(Storage& shared, unsigned char* queries, prune_row_set const& set,
+__device__ __noinline__ void hold_query_rows(Storage& shared, unsigned char* queries, prune_row_set set,
                                              std::int32_t first_walker, std::int32_t first_row, std::int32_t count) {
     constexpr int chunks = HeadDim / 8, batch = 4;  // loads under way
     prune_query_source const& from = shared.source;

@@ -11,6 +11,7 @@
 #include "winnow/core/dtype.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/ptx/prefetch.cuh"
+#include "winnow/ptx/registers.cuh"
 #include "winnow/stage/prune_rows.cuh"
 #include "winnow/stage/prune_turned.cuh"
 #include "winnow/tile/probe_keys.cuh"
@@ -21,16 +22,59 @@ namespace winnow {
 template <class T, product_unit Unit>
 using stored_key = std::conditional_t<Unit == product_unit::widened, fp8_e4m3, T>;
 
-/// Key `position` of one request and KV head; null for no_key and for keys on bad pages, which read as zeros.
+/// Finds the keys of one request and KV head. What is the same for all of them is worked out once: a search that looks its
+/// keys up from the start spends more time on addresses than on waiting for memory.
+template <class K>
+struct key_finder {
+    K const* first;             ///< of token 0 where tokens lie in a row, else of page 0
+    std::int64_t token_stride;  ///< in elements
+    std::int64_t page_stride;
+    std::int32_t const* pages;  ///< of the request; null where tokens lie in a row
+    std::int32_t page_count;    ///< ids at or beyond it are bad
+    fast_divider page_size;
+
+    /// Key `position`; null for no_key and for keys on bad pages, which read as zeros.
+    WINNOW_DEVICE K const* operator()(std::int32_t position) const {
+        if (position == no_key) return nullptr;
+        if (pages == nullptr) return first + position * token_stride;
+        std::int32_t const entry = page_size.quotient(position), page = pages[entry];
+        if (page < 0 || page >= page_count) return nullptr;
+        return first + page * page_stride + (position - entry * page_size.divisor) * token_stride;
+    }
+};
+
+/// Finder of request `b` and KV head `kv_head`.
 template <product_unit Unit, class T>
-WINNOW_DEVICE stored_key<T, Unit> const* key_at(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
-                                                std::int32_t position) {
-    if (position == no_key) return nullptr;
+WINNOW_DEVICE key_finder<stored_key<T, Unit>> finder_of(prune_arguments<T> const& a, std::int32_t b,
+                                                        std::int32_t kv_head) {
     tensor_view<T const, 4> const& keys = a.params.keys;
-    token_location const where = locate(a.params.kv, a.page_size, keys.extent[0], b, position);
-    if (where.outer < 0) return nullptr;
-    return reinterpret_cast<stored_key<T, Unit> const*>(keys.data) + keys.offset(where.outer, where.token, kv_head);
+    kv_index const& kv = a.params.kv;
+    auto const* const head = reinterpret_cast<stored_key<T, Unit> const*>(keys.data) + kv_head * keys.stride[2];
+    key_finder<stored_key<T, Unit>> f{
+        head, keys.stride[1], keys.stride[0], nullptr, static_cast<std::int32_t>(keys.extent[0]), a.page_size};
+    switch (kv.layout) {
+    case kv_layout::contiguous:
+        f.first += b * f.page_stride;
+        break;
+    case kv_layout::ragged:
+        f.first += kv.start[b] * f.token_stride;
+        break;
+    case kv_layout::block_table:
+        f.pages = kv.pages + b * kv.table_stride;
+        break;
+    case kv_layout::page_list:
+        f.pages = kv.pages + kv.start[b];
+        break;
+    }
+    return f;
 }
+
+/// Keys that tiles of products take: [tile][half of its rows].
+template <class K, int Tiles>
+struct probe_set {
+    std::int32_t position[Tiles][2];  ///< no_key: none
+    K const* key[Tiles][2];           ///< null: none, or on a bad page
+};
 
 /// Scores keys against the rows of one walker.
 template <class T, int HeadDim, product_unit Unit>
@@ -41,6 +85,7 @@ struct prune_prober {
     prune_row_set set;
     std::int32_t b;
     std::int32_t kv_head;
+    key_finder<stored_key<T, Unit>> key_at;
     held_rows rows;               ///< this walker's
     std::int32_t slices;          ///< more than 1: rows pass by in slices
     bool whole_chunks;            ///< none of the block's chunks is cut short
@@ -48,6 +93,14 @@ struct prune_prober {
 
     /// True if all warps of the block have to probe in step: they wait for each other.
     [[nodiscard]] WINNOW_DEVICE bool in_step() const { return slices > 1; }
+
+    /// A key, or none, takes its place in a set.
+    template <int Tiles>
+    WINNOW_DEVICE void look_up(probe_set<stored_key<T, Unit>, Tiles>& at, int tile, int half,
+                               std::int32_t position) const {
+        at.position[tile][half] = position;
+        at.key[tile][half] = key_at(position);
+    }
 
     /// score[tile][h] of the keys that `load` brings, which stand at `position`.
     template <class Keys, int Tiles, class Load>
@@ -63,55 +116,53 @@ struct prune_prober {
         }
         quad_maximum(score);
     }
-    /// The same for single keys.
-    template <int Tiles>
-    WINNOW_DEVICE void score(float (&found)[Tiles][2], std::int32_t const (&position)[Tiles][2]) {
-        score<probe_keys<HeadDim, Tiles>>(found, position, [&](probe_keys<HeadDim, Tiles>& keys) {
+    /// The same for single keys. `meanwhile` is called while they are on their way; `slot_of(tile, half)` tells whose they
+    /// are.
+    template <int Tiles, class Meanwhile, class Slot>
+    WINNOW_DEVICE void score_keys(float (&found)[Tiles][2], probe_set<stored_key<T, Unit>, Tiles> const& at,
+                                  Meanwhile meanwhile, Slot slot_of) {
+        score<probe_keys<HeadDim, Tiles>>(found, at.position, [&](probe_keys<HeadDim, Tiles>& keys) {
             WINNOW_UNROLL
             for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
-            for (int h = 0; h < 2; ++h)
-                load_key<T, HeadDim>(keys.part[t][h], key_at<Unit>(a, b, kv_head, position[t][h]));
+            for (int h = 0; h < 2; ++h) load_key<T, HeadDim>(keys.part[t][h], at.key[t][h]);
+            meanwhile();
             if constexpr (Unit == product_unit::widened) widen_keys<T>(keys);
+            if constexpr (Unit == product_unit::turned) {
+                WINNOW_UNROLL
+                for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
+                for (int h = 0; h < 2; ++h)
+                    turn_key<T, HeadDim>(keys.part[t][h], turning.turns,
+                                         turning.first_chunk + 8 * slot_of(t, h) +
+                                             static_cast<std::int32_t>(threadIdx.x % 32 / 4));
+            }
         });
     }
-    /// found[slot][half] of two keys of each slot, the centres of both halves of a branch.
-    template <int Slots>
-    WINNOW_DEVICE void score_halves(float (&found)[Slots][2], std::int32_t const (&position)[Slots][2]) {
-        if constexpr (Unit != product_unit::turned)
-            score(found, position);
-        else if (a.params.scan == scan_style::relative)
-            score_relative(found, position);
-        else
-            score<probe_keys<HeadDim, Slots>>(found, position, [&](probe_keys<HeadDim, Slots>& keys) {
-                WINNOW_UNROLL
-                for (int s = 0; s < Slots; ++s) {
-                    WINNOW_UNROLL
-                    for (int h = 0; h < 2; ++h) {
-                        load_key<T, HeadDim>(keys.part[s][h], key_at<Unit>(a, b, kv_head, position[s][h]));
-                        turn_key<T, HeadDim>(keys.part[s][h], turning.turns,
-                                             turning.first_chunk + 8 * s +
-                                                 static_cast<std::int32_t>(threadIdx.x % 32 / 4));
-                    }
-                }
-            });
+    /// The same, one key of each slot, by position.
+    template <int Tiles>
+    WINNOW_DEVICE void score(float (&found)[Tiles][2], std::int32_t const (&position)[Tiles][2]) {
+        probe_set<stored_key<T, Unit>, Tiles> at;
+        WINNOW_UNROLL
+        for (int t = 0; t < Tiles; ++t) WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) look_up(at, t, h, position[t][h]);
+        score_keys(
+            found, at, [] {}, [](int tile, int half) { return 2 * tile + half; });
     }
-    /// found[0][slot] of one key of each slot.
-    WINNOW_DEVICE void score_last(float (&found)[1][2], std::int32_t const (&position)[1][2]) {
-        if constexpr (Unit != product_unit::turned)
-            score(found, position);
-        else
-            score<probe_keys<HeadDim, 1>>(found, position, [&](probe_keys<HeadDim, 1>& keys) {
-                WINNOW_UNROLL
-                for (int s = 0; s < 2; ++s) {
-                    load_key<T, HeadDim>(keys.part[0][s], key_at<Unit>(a, b, kv_head, position[0][s]));
-                    turn_key<T, HeadDim>(keys.part[0][s], turning.turns,
-                                         turning.first_chunk + 8 * s + static_cast<std::int32_t>(threadIdx.x % 32 / 4));
-                }
-            });
+    /// found[slot][half] of two keys of each slot, the centres of both halves of a branch.
+    template <int Slots, class Meanwhile>
+    WINNOW_DEVICE void score_halves(float (&found)[Slots][2], probe_set<stored_key<T, Unit>, Slots> const& at,
+                                    Meanwhile meanwhile) {
+        if constexpr (Unit == product_unit::turned) {
+            if (a.params.scan == scan_style::relative) {
+                meanwhile();
+                score_relative(found, at);
+                return;
+            }
+        }
+        score_keys(found, at, meanwhile, [](int tile, int) { return tile; });
     }
     /// Left probes meet one copy of the rows, right ones the other, so a product takes keys of one side of two slots.
     template <int Slots>
-    WINNOW_DEVICE void score_relative(float (&found)[Slots][2], std::int32_t const (&position)[Slots][2]) {
+    WINNOW_DEVICE void score_relative(float (&found)[Slots][2], probe_set<stored_key<T, Unit>, Slots> const& at) {
         constexpr int tiles = (Slots + 1) / 2;
         float side[2][tiles][2];
         WINNOW_UNROLL
@@ -122,16 +173,17 @@ struct prune_prober {
             if (slices > 1) hold(slice);
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
-                std::int32_t at[tiles][2];
+                std::int32_t position[tiles][2];
                 probe_keys<HeadDim, tiles> keys;
                 WINNOW_UNROLL
                 for (int s = 0; s < 2 * tiles; ++s) {
-                    at[s / 2][s % 2] = s < Slots ? position[s < Slots ? s : 0][h] : no_key;
-                    load_key<T, HeadDim>(keys.part[s / 2][s % 2], key_at<Unit>(a, b, kv_head, at[s / 2][s % 2]));
+                    bool const exists = s < Slots;
+                    position[s / 2][s % 2] = exists ? at.position[exists ? s : 0][h] : no_key;
+                    load_key<T, HeadDim>(keys.part[s / 2][s % 2], exists ? at.key[exists ? s : 0][h] : nullptr);
                 }
                 held_rows copy = rows;
                 copy.queries += h * turning.copy_rows * HeadDim * 2;
-                score_rows<T, HeadDim>(side[h], keys, at, copy);
+                score_rows<T, HeadDim>(side[h], keys, position, copy);
             }
         }
         WINNOW_UNROLL
@@ -165,79 +217,104 @@ struct chunk_slots {
 template <scorer How, int Tiles>
 inline constexpr int slots_of = How == scorer::tree_probe ? Tiles : 2 * Tiles;
 
-/// Brings into L2 what the next round may look at: the four probes of both halves of the branch [left, right), one for
-/// each lane of a chunk. Half of that is read in vain, so it is for steps that wait for memory more than they read.
-template <class T, int HeadDim, product_unit Unit>
-WINNOW_DEVICE void look_ahead(prune_prober<T, HeadDim, Unit> const& prober, std::int32_t left, std::int32_t right) {
-    if (right - left <= 4) return;  // of branches of two keys few are looked at again
-    std::int32_t const lane = threadIdx.x % 4, centre = left + (right - left) / 2;
-    std::int32_t const first = lane < 2 ? left : centre, end = lane < 2 ? centre : right;
-    std::int32_t const middle = first + (end - first) / 2;
-    std::int32_t const probe = lane % 2 == 0 ? first + (middle - first) / 2 : middle + (end - middle) / 2;
-    auto const* const key = key_at<Unit>(prober.a, prober.b, prober.kv_head, probe);
-    if (key != nullptr) ptx::prefetch_to_l2(key, HeadDim * sizeof(*key));
+/// A branch's probes: the centres of both halves of [left, right). None where the search has come to an end.
+template <int Tiles, class T, int HeadDim, product_unit Unit>
+WINNOW_DEVICE void look_up_halves(prune_prober<T, HeadDim, Unit> const& prober,
+                                  probe_set<stored_key<T, Unit>, Tiles>& at, int tile, std::int32_t left,
+                                  std::int32_t right, bool active) {
+    std::int32_t const centre = left + (right - left) / 2;
+    prober.look_up(at, tile, 0, active ? left + (centre - left) / 2 : no_key);
+    prober.look_up(at, tile, 1, active ? centre + (right - centre) / 2 : no_key);
 }
 
-/// Binary search by the keys at the centres of both halves; the score is the best key on the path.
+/// Brings into L2 what the next round may look at: the probes of the left and of the right half, one for each lane of a
+/// chunk. Half of that is read in vain, so it is for steps that wait for memory more than they read.
+template <class K, int Tiles>
+WINNOW_DEVICE void look_ahead(probe_set<K, Tiles> const (&next)[2], std::uint32_t bytes) {
+    std::int32_t const lane = threadIdx.x % 4;
+    WINNOW_UNROLL
+    for (int t = 0; t < Tiles; ++t) {
+        K const* const first = lane < 2 ? next[0].key[t][0] : next[1].key[t][0];
+        K const* const second = lane < 2 ? next[0].key[t][1] : next[1].key[t][1];
+        K const* const key = lane % 2 == 0 ? first : second;
+        if (key != nullptr) ptx::prefetch_to_l2(key, bytes);
+    }
+}
+
+/// Binary search by the keys at the centres of both halves; the score is the best key on the path. Where the next round
+/// looks is worked out for either half while keys of this one are on their way.
 ///
 /// In the last round a branch of two keys is left, and in a whole chunk both have been looked at on the way down, but
 /// for the first key of either half of the chunk: so the last round looks at one key of few chunks.
 template <int Tiles, class T, int HeadDim, product_unit Unit>
 WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<Tiles>& chunk,
                                     std::int32_t size) {
+    using key = stored_key<T, Unit>;
+    // A key counts differently as a left and as a right probe where these stand at different distances: then a branch of
+    // one key is looked at once more from either side.
+    bool const sided = Unit == product_unit::turned && prober.a.params.scan == scan_style::relative;
     std::int32_t left[Tiles], right[Tiles];
+    probe_set<key, Tiles> at;
     bool part = false;
     WINNOW_UNROLL
     for (int t = 0; t < Tiles; ++t) {
         left[t] = chunk.left[t], right[t] = chunk.right[t];
         part = part || (left[t] < right[t] && right[t] - left[t] < size);
+        look_up_halves(prober, at, t, left[t], right[t], left[t] < right[t]);
     }
-    // A key counts differently as a left and as a right probe where these stand at different distances: then a branch of
-    // one key is looked at once more from either side.
-    bool const sided = Unit == product_unit::turned && prober.a.params.scan == scan_style::relative;
     std::int32_t const rounds = larger(ceil_log2(size), 1) + (sided ? 1 : 0);
     bool const shortened = size >= 4 && !sided && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
 #pragma unroll 1
     for (std::int32_t round = 0; round < rounds - (shortened ? 1 : 0); ++round) {
-        if (prober.a.looks_ahead) {
+        probe_set<key, Tiles> next[2];  // of left halves, of right ones
+        auto const look_further = [&] {
             WINNOW_UNROLL
-            for (int t = 0; t < Tiles; ++t) look_ahead(prober, left[t], right[t]);
-        }
-        std::int32_t position[Tiles][2];
-        WINNOW_UNROLL
-        for (int t = 0; t < Tiles; ++t) {
-            // A branch of one key was looked at when its parent was; only a chunk that starts as one is looked at again.
-            bool const active = left[t] < right[t] && (sided || round == 0 || right[t] - left[t] > 1);
-            std::int32_t const centre = left[t] + (right[t] - left[t]) / 2;
-            position[t][0] = active ? left[t] + (centre - left[t]) / 2 : no_key;
-            position[t][1] = active ? centre + (right[t] - centre) / 2 : no_key;
-        }
+            for (int t = 0; t < Tiles; ++t) {
+                // Opaque: or the compiler would work it out before this round's keys are asked for.
+                auto const first = static_cast<std::int32_t>(ptx::opaque(static_cast<std::uint32_t>(left[t])));
+                // A branch of one key was looked at when its parent was; only a chunk that starts as one is looked at again.
+                std::int32_t const centre = first + (right[t] - first) / 2, least = sided ? 1 : 2;
+                look_up_halves(prober, next[0], t, first, centre, centre - first >= least);
+                look_up_halves(prober, next[1], t, centre, right[t], right[t] - centre >= least);
+            }
+            if (prober.a.looks_ahead) look_ahead(next, HeadDim * sizeof(key));
+        };
         float found[Tiles][2];
-        prober.score_halves(found, position);
+        prober.score_halves(found, at, look_further);
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) {
-            if (position[t][0] == no_key) continue;
+            if (at.position[t][0] == no_key) continue;
             std::int32_t const centre = left[t] + (right[t] - left[t]) / 2;
             chunk.score[t] = fmaxf(chunk.score[t], fmaxf(found[t][0], found[t][1]));
-            if (found[t][0] > found[t][1])
-                right[t] = centre;
-            else
-                left[t] = centre;
+            bool const goes_left = found[t][0] > found[t][1];
+            (goes_left ? right[t] : left[t]) = centre;
+            WINNOW_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                at.position[t][h] = goes_left ? next[0].position[t][h] : next[1].position[t][h];
+                at.key[t][h] = goes_left ? next[0].key[t][h] : next[1].key[t][h];
+            }
         }
     }
     if (!shortened) return;
-    std::int32_t position[1][2] = {{no_key, no_key}};
+    probe_set<key, 1> last;
+    bool any = false;
     WINNOW_UNROLL
-    for (int t = 0; t < Tiles; ++t) {
-        std::int32_t const from_start = left[t] - chunk.left[t];
-        if (left[t] < right[t] && (from_start == 0 || from_start == size / 2)) position[0][t] = left[t];
+    for (int t = 0; t < 2; ++t) {
+        std::int32_t position = no_key;
+        if (t < Tiles) {
+            std::int32_t const s = t < Tiles ? t : 0, from_start = left[s] - chunk.left[s];
+            if (left[s] < right[s] && (from_start == 0 || from_start == size / 2)) position = left[s];
+        }
+        any = any || position != no_key;
+        prober.look_up(last, 0, t, position);
     }
-    if (!prober.in_step() && !__any_sync(~0u, position[0][0] != no_key || position[0][1] != no_key)) return;
+    if (!prober.in_step() && !__any_sync(~0u, any)) return;
     float found[1][2];
-    prober.score_last(found, position);
+    prober.score_keys(
+        found, last, [] {}, [](int, int half) { return half; });
     WINNOW_UNROLL
     for (int t = 0; t < Tiles; ++t)
-        if (position[0][t] != no_key) chunk.score[t] = fmaxf(chunk.score[t], found[0][t]);
+        if (last.position[0][t] != no_key) chunk.score[t] = fmaxf(chunk.score[t], found[0][t]);
 }
 
 /// Binary search by the first key of each branch; the score is the last one reached. The first key of a branch was
@@ -289,7 +366,7 @@ WINNOW_DEVICE void summarise(uint4 (&part)[Parts][HeadDim / 32], prune_prober<T,
     channel_summary_of<How, T> of[HeadDim / 32];
     for (std::int32_t key = left; key < right; ++key) {
         uint4 v[HeadDim / 32];
-        load_key<T, HeadDim>(v, key_at<Unit>(prober.a, prober.b, prober.kv_head, key));
+        load_key<T, HeadDim>(v, prober.key_at(key));
         WINNOW_UNROLL
         for (int j = 0; j < HeadDim / 32; ++j) of[j].add(v[j]);
     }

@@ -123,7 +123,7 @@ struct prune_walk {
         constexpr int pieces = HeadDim / 8, at_once = 32 / pieces;  // keys that the warp copies with one instruction
         int const lane = threadIdx.x % 32, piece = lane % pieces;
         auto const mine = reinterpret_cast<std::uintptr_t>(
-            key_at<product_unit::warpgroup>(a, work.request, work.kv_head, lane % 2 == 0 ? at.left : at.right));
+            finder_of<product_unit::warpgroup>(a, work.request, work.kv_head)(lane % 2 == 0 ? at.left : at.right));
         std::uint32_t const to = keys + slot * tile_bytes + swizzled<HeadDim>(lane / pieces, piece);
         bool const by_l1 = s.set.walkers > 1;
         WINNOW_UNROLL
