@@ -602,7 +602,7 @@ TEST_CASE("sparse_decode: blocks count right whatever the workspace holds and wh
 
 TEST_CASE("sparse_decode: lists about as long as a scoring block can select", "[gpu]") {
     // Longer ones are selected by a kernel of their own, here in the first stage and not in the second.
-    constexpr prune_method fine{.stages = {{16, 1, 16, 150}, {16, 1, 8, 50}}, .stage_count = 2, .window = {16, 64}};
+    constexpr prune_method fine{.stages = {{16, 1, 32, 150}, {16, 1, 8, 50}}, .stage_count = 2, .window = {16, 64}};
     for (auto const share : {sharing::per_batch, sharing::per_head})
         for (std::int32_t const keys : {65500, 66000}) {
             prune_method const method = with(fine, share, scorer::centre_probe);

@@ -39,7 +39,7 @@ inline constexpr std::int64_t prune_blocks_at_a_time = 264;      ///< two for ea
 inline constexpr int prune_select_threads = 512;                 ///< one list a block
 inline constexpr int prune_select_blocks = 3;                    ///< that a multiprocessor shall hold
 inline constexpr int prune_select_cached = 16384;                ///< scores that selection keeps in shared memory
-inline constexpr int prune_select_in_place = 4096;               ///< at decode scoring blocks select among no more
+inline constexpr int prune_select_in_place = 2048;               ///< at decode scoring blocks select among no more
 inline constexpr std::int64_t prune_look_ahead_bytes = 3 << 20;  ///< delivered in the microsecond that a read takes
 inline constexpr int begin_step_threads = 256;                   ///< counters that a block clears
 
