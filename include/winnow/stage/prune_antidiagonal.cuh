@@ -87,9 +87,8 @@ WINNOW_DEVICE void score_antidiagonals(prune_prober<T, HeadDim, Unit>& prober, c
                     WINNOW_UNROLL
                     for (int s = 0; s < 2 * Tiles; ++s) {
                         std::int32_t const key = chunk.left[s] + first + r;
-                        load_key<T, HeadDim>(
-                            keys.part[s / 2][s % 2],
-                            prober.key_at(key < chunk.right[s] ? key : no_key));
+                        load_key<T, HeadDim>(keys.part[s / 2][s % 2],
+                                             prober.key_at(key < chunk.right[s] ? key : no_key));
                     }
                     WINNOW_UNROLL
                     for (int n = 0; n < antidiagonal_batch; ++n) {
