@@ -242,10 +242,12 @@ TEST_CASE("plan prune: 32k queries over a million keys take at most 64 MB", "[op
             }
 }
 
-TEST_CASE("plan prune: at decode every list of the 3K presets is selected where it is scored", "[op]") {
+TEST_CASE("plan prune: at decode lists of the 3K presets are selected where they are scored, up to 512k keys", "[op]") {
     for (auto const& method : {hip_3k, hip_3k_early_layer})
-        for (int i = 0; i < method.stage_count; ++i)
-            CHECK(selects_in_place(true, stage_candidates(method, i, 1 << 20)));
+        for (int i = 0; i < method.stage_count; ++i) {
+            CHECK(selects_in_place(true, stage_candidates(method, i, 1 << 19)));
+            CHECK(selects_in_place(true, stage_candidates(method, i, 1 << 20)) == (i > 0));
+        }
 }
 
 TEST_CASE("plan prune: rows held in shared memory hold every group that a block can touch", "[op]") {

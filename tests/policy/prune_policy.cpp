@@ -67,13 +67,6 @@ TEST_CASE("prune_policy: a scoring block selects at decode alone, among no more 
     CHECK(!selects_in_place(false, 1));
 }
 
-TEST_CASE("prune_policy: a search reads ahead where few walks leave memory idle", "[policy]") {
-    CHECK(looks_ahead(scorer::tree_probe, 8 * 507, 256));    // one request of 128k keys, stage 1 of hip_3k
-    CHECK(!looks_ahead(scorer::tree_probe, 8 * 1024, 256));  // its later stages
-    CHECK(!looks_ahead(scorer::tree_probe, 8 * 8 * 507, 256));
-    CHECK(!looks_ahead(scorer::centre_probe, 1, 256));  // nothing comes after its probe
-}
-
 TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are many", "[policy]") {
     for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
                            scorer::min_max_bound, scorer::antidiagonal})

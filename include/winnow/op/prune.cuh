@@ -146,8 +146,6 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
                 p.rotation.empty() ? stage_unit<T, KV>(a, overlap ? 90 : 80) : product_unit::turned;
             a.max_candidates = candidates;
             a.arrived = selects_in_place(a.cached, candidates) && !by_warpgroups(unit) ? arrived : nullptr;
-            std::int64_t const walks = std::int64_t{a.units.units} * a.units.walkers * shape.batch * candidates;
-            a.looks_ahead = a.cached && looks_ahead(How, walks, HeadDim * static_cast<std::int32_t>(sizeof(KV)));
             if (auto s = launch_score<HeadDim, How, KV>(a, unit, stream, order); !s) return s;
             if (overlap) order = launch_order::overlapping;
             if (a.arrived != nullptr) continue;

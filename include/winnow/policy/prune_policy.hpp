@@ -40,7 +40,6 @@ inline constexpr int prune_select_threads = 512;                 ///< one list a
 inline constexpr int prune_select_blocks = 3;                    ///< that a multiprocessor shall hold
 inline constexpr int prune_select_cached = 16384;                ///< scores that selection keeps in shared memory
 inline constexpr int prune_select_in_place = 2048;               ///< at decode scoring blocks select among no more
-inline constexpr std::int64_t prune_look_ahead_bytes = 3 << 20;  ///< delivered in the microsecond that a read takes
 inline constexpr int begin_step_threads = 256;                   ///< counters that a block clears
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.
@@ -157,12 +156,6 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile
         chunks *= 2;
     }
     return chunks;
-}
-
-/// True if a tree search reads ahead, by the walks of a launch: where the two keys of each that a round looks at take less
-/// time to read than to wait for, twice as many cost less than the waiting.
-WINNOW_HOST_DEVICE constexpr bool looks_ahead(scorer how, std::int64_t walks, std::int32_t key_bytes) {
-    return how == scorer::tree_probe && walks <= prune_look_ahead_bytes / (std::int64_t{2} * key_bytes);
 }
 
 /// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes

@@ -29,7 +29,6 @@ struct prune_arguments {
     summary_level summaries;        ///< of this stage's chunks
     prune_units units;              ///< how heads are dealt to scoring blocks
     std::int32_t chunks_per_block;  ///< chunks of a scoring block
-    bool looks_ahead;               ///< tree_probe brings the keys of a round while it scores those before
     std::int32_t walk_rows;         ///< rows that a block of warpgroups has room for
     // Worked out by the host: a thread that divides keeps its block waiting.
     std::int32_t lists_of_slab;  ///< of this stage, per list head

@@ -8,7 +8,6 @@
 
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
-#include "winnow/ptx/prefetch.cuh"
 #include "winnow/ptx/registers.cuh"
 #include "winnow/stage/prune_prober.cuh"
 #include "winnow/tile/probe_keys.cuh"
@@ -35,20 +34,6 @@ WINNOW_DEVICE void look_up_halves(prune_prober<T, HeadDim, Unit> const& prober,
     std::int32_t const centre = left + (right - left) / 2;
     prober.look_up(at, tile, 0, active ? left + (centre - left) / 2 : no_key);
     prober.look_up(at, tile, 1, active ? centre + (right - centre) / 2 : no_key);
-}
-
-/// Brings into L2 what the next round may look at: the probes of the left and of the right half, one for each lane of a
-/// chunk. Half of that is read in vain, so it is for steps that wait for memory more than they read.
-template <class K, int Tiles>
-WINNOW_DEVICE void look_ahead(probe_set<K, Tiles> const (&next)[2], std::uint32_t bytes) {
-    std::int32_t const lane = threadIdx.x % 4;
-    WINNOW_UNROLL
-    for (int t = 0; t < Tiles; ++t) {
-        K const* const first = lane < 2 ? next[0].key[t][0] : next[1].key[t][0];
-        K const* const second = lane < 2 ? next[0].key[t][1] : next[1].key[t][1];
-        K const* const key = lane % 2 == 0 ? first : second;
-        if (key != nullptr) ptx::prefetch_to_l2(key, bytes);
-    }
 }
 
 /// Binary search by the keys at the centres of both halves; the score is the best key on the path. Where the next round
@@ -87,7 +72,6 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
                 look_up_halves(prober, next[0], t, first, centre, centre - first >= least);
                 look_up_halves(prober, next[1], t, centre, right[t], right[t] - centre >= least);
             }
-            if (prober.a.looks_ahead) look_ahead(next, HeadDim * sizeof(key));
         };
         float found[Tiles][2];
         prober.score_halves(found, at, look_further);
