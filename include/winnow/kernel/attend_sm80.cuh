@@ -51,14 +51,14 @@ struct attend_storage {
     [[no_unique_address]] widened_step<T, HeadDim, tile.keys, KV> wide;
     alignas(1024) KV key[tile.stages * tile.keys * HeadDim];
     alignas(1024) KV value[tile.stages * tile.keys * HeadDim];
-    key_step<tile.keys> step[attend_bounds<HeadDim, Rows>::places];
+    key_step<KV, tile.keys> step[attend_bounds<HeadDim, Rows>::places];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
     row_limits limits[tile.rows];
     float lane_sum[tile.warp_rows() / 8][tile.threads()];  ///< softmax sums, see softmax_step
     float maximum[tile.key_warps][16];
     float sum[tile.key_warps][16];
-    merge_pieces_storage merge;
+    alignas(16) merge_pieces_storage<tile.threads() / 32> merge;
 
     /// The tiles of keys and values as floats, when nobody uses them any more.
     WINNOW_DEVICE float* scratch() {
@@ -77,16 +77,18 @@ struct attend_block_storage<T, HeadDim, Rows, T, key_rotation::streaming> : atte
     alignas(1024) rotation_storage<HeadDim, Rows> rotation;  // host and device agree on its place only at a boundary
 };
 
-/// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees.
+/// Copies the tile's queries into shared memory, zeros for rows that do not exist, and notes what each row sees. For thread
+/// `thread` of `threads` that call.
 template <class T, int HeadDim, attend_rows Rows, class KV>
 WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows, KV>& shared, attend_arguments<T> const& a,
-                                attend_work const& w) {
+                                attend_work const& w, int thread, int threads) {
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     attend_params<T> const& p = a.params;
     constexpr int chunks = HeadDim / 8;
     std::uint32_t const target = ptx::shared_address(shared.query);
     T const* const base = p.queries.data + p.queries.offset(w.request.outer, w.request.first_row, w.first_head);
-    for (int i = threadIdx.x; i < tile.rows * chunks; i += tile.threads()) {
+#pragma unroll 1
+    for (int i = thread; i < tile.rows * chunks; i += threads) {
         int const row = i / chunks, chunk = i % chunks;
         int const token = a.tile_heads.quotient(row), head = row - token * a.schedule.tile_heads;
         bool const exists = token < w.rows.count && head < w.heads;
@@ -94,7 +96,8 @@ WINNOW_DEVICE void load_queries(attend_storage<T, HeadDim, Rows, KV>& shared, at
             exists ? row_of(a.schedule, w, token) * p.queries.stride[1] + head * p.queries.stride[2] + chunk * 8 : 0;
         ptx::copy_async_16(target + swizzled<HeadDim>(row, chunk), base + offset, exists);
     }
-    for (int row = threadIdx.x; row < tile.rows; row += tile.threads())
+#pragma unroll 1
+    for (int row = thread; row < tile.rows; row += threads)
         shared.limits[row] = limits_of(looking_of(a, w, row), w.request.keys, p.window);
 }
 
@@ -129,7 +132,7 @@ __device__ __noinline__ void rotate_step(attend_block_storage<T, HeadDim, Rows, 
     query_frame const wanted = step >= window_step ? query_frame::window : query_frame::before_window;
     if (shared.rotation.frame != wanted) {
         if (shared.rotation.frame != query_frame::none) {
-            load_queries<T, HeadDim, Rows, T>(shared, a, shared.work);
+            load_queries<T, HeadDim, Rows, T>(shared, a, shared.work, threadIdx.x, tile.threads());
             ptx::copy_async_commit();
             ptx::copy_async_wait<0>();
             __syncthreads();
@@ -146,39 +149,39 @@ template <class T, int HeadDim, attend_rows Rows, class KV>
 WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared, softmax_rows const& state,
                                    float const (&output)[HeadDim / 8][4], float c, float value_scale,
                                    attend_row_writer<T>& writer) {
+    attend_arguments<T> const& a = writer.a;
+    attend_work const& w = writer.w;
     constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
     static_assert(tile.rows == 16 && tile.row_warps == 1);
     static_assert(sizeof(shared.wide) + sizeof(shared.key) + sizeof(shared.value) >=
                       sizeof(float) * tile.key_warps * 16 * HeadDim,
                   "the key and value tiles hold the sums");
-    int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    auto* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
-    WINNOW_UNROLL
-    for (int h = 0; h < 2; ++h) {
-        float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
-        if (lane % 4 == 0) {
-            shared.maximum[warp][lane / 4 + 8 * h] = state.maximum[h];
-            shared.sum[warp][lane / 4 + 8 * h] = sum;
-        }
-    }
-    __syncthreads();  // also: nobody reads the tiles any more
+    constexpr int channels = HeadDim / 32;
+    int const warp = threadIdx.x / 32, lane = threadIdx.x % 32, rows = w.rows.count * a.schedule.tile_heads;
+    float* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
+    // Rows begin in different banks, so that the lanes of a fragment's rows do not meet.
+    auto const at = [](int key_warp, int row, int channel) {
+        return (key_warp * 16 + row) * HeadDim + (channel ^ (row & 3) * 8);
+    };
+    __syncthreads();  // nobody reads the tiles any more
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
         int const row = lane / 4 + 8 * h;
-        float maximum = shared.maximum[0][row];
-        WINNOW_UNROLL
-        for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
-        float const factor = maximum == minus_infinity ? 1.0f : ptx::exp2_fast((state.maximum[h] - maximum) * c);
+        float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
+        if (row >= rows) continue;
+        if (lane % 4 == 0) shared.maximum[warp][row] = state.maximum[h], shared.sum[warp][row] = sum;
         WINNOW_UNROLL
         for (int d = 0; d < HeadDim / 8; ++d)
-            *reinterpret_cast<float2*>(sums + (warp * 16 + row) * HeadDim + 8 * d + 2 * (lane % 4)) =
-                make_float2(output[d][2 * h] * factor, output[d][2 * h + 1] * factor);
+            *reinterpret_cast<float2*>(sums + at(warp, row, 8 * d + 2 * (lane % 4))) =
+                make_float2(output[d][2 * h], output[d][2 * h + 1]);
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < 16 * HeadDim / 2; i += tile.threads()) {
-        int const row = i / (HeadDim / 2), channel = i % (HeadDim / 2) * 2;
+#pragma unroll 1
+    for (int row = warp; row < rows; row += tile.key_warps) {
         if (!writer.select(row)) continue;
-        float maximum = shared.maximum[0][row], sum = 0.0f, x = 0.0f, y = 0.0f;
+        float maximum = shared.maximum[0][row], sum = 0.0f, total[channels];
+        WINNOW_UNROLL
+        for (int i = 0; i < channels; ++i) total[i] = 0.0f;
         WINNOW_UNROLL
         for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
         WINNOW_UNROLL
@@ -186,17 +189,26 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared,
             // Without a maximum nothing was seen, and sums are 0 (or NaN, which has to get through).
             float const factor =
                 maximum == minus_infinity ? 1.0f : ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
-            sum += shared.sum[k][row] * factor;
-            float2 const v = *reinterpret_cast<float2 const*>(sums + (k * 16 + row) * HeadDim + channel);
-            x += v.x;
-            y += v.y;
+            sum = fmaf(shared.sum[k][row], factor, sum);
+            WINNOW_UNROLL
+            for (int i = 0; i < channels; i += 2) {
+                float2 const v = *reinterpret_cast<float2 const*>(sums + at(k, row, lane * channels + i));
+                total[i] = fmaf(v.x, factor, total[i]);
+                total[i + 1] = fmaf(v.y, factor, total[i + 1]);
+            }
         }
         float lse = sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum);
         float const inverse = (sum == 0.0f ? 0.0f : 1.0f / sum) * writer.add_sink(lse) * value_scale;
-        x *= inverse, y *= inverse;
-        if (writer.corrects()) writer.correction(1.0f, lse).apply(channel, x, y);
-        writer.channels(channel, x, y);
-        if (channel == 0) writer.log_sum_exp(lse);
+        WINNOW_UNROLL
+        for (int i = 0; i < channels; ++i) total[i] *= inverse;
+        if (writer.corrects()) {
+            row_correction const correction = writer.correction(1.0f, lse);
+            WINNOW_UNROLL
+            for (int i = 0; i < channels; i += 2) correction.apply(lane * channels + i, total[i], total[i + 1]);
+        }
+        WINNOW_UNROLL
+        for (int i = 0; i < channels; i += 2) writer.channels(lane * channels + i, total[i], total[i + 1]);
+        if (lane == 0) writer.log_sum_exp(lse);
     }
 }
 
@@ -214,19 +226,24 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     auto& shared = *reinterpret_cast<attend_block_storage<T, HeadDim, Rows, KV, Rotation>*>(raw);
     attend_params<T> const& p = a.params;
 
+    // One warp finds the walk, the others load queries meanwhile.
+    constexpr int walk_threads = 32;
     if constexpr (Rows == attend_rows::decode)
-        if (threadIdx.x < 32) prefetch_list(a, blockIdx.x, blockIdx.z);
+        if (threadIdx.x >= tile.threads() - 32) prefetch_list(a, blockIdx.x, blockIdx.z);
     {
         attend_work const work = work_of<T>(a, blockIdx.x, blockIdx.y, blockIdx.z);
         if (work.rows.count <= 0) return;
         // Pruning may still be running: only who reads what it writes waits here, and all wait before they write.
         if constexpr (Rows == attend_rows::decode)
-            if (a.step.refreshes(a.slots(work.batch))) ptx::wait_for_earlier_grids();
+            if (threadIdx.x < walk_threads && refreshes_lists(a, work.batch)) ptx::wait_for_earlier_grids();
         if (threadIdx.x == 0) {
             shared.work = work;
             begin_walk(shared.walk, a, work);
             if constexpr (Rotation == key_rotation::streaming) align_window(shared.walk.sequence, tile.keys);
         }
+        if (threadIdx.x >= walk_threads)
+            load_queries<T, HeadDim, Rows, KV>(shared, a, work, threadIdx.x - walk_threads,
+                                               tile.threads() - walk_threads);
     }
     __syncthreads();
     attend_work const& w = shared.work;
@@ -236,7 +253,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
 
     attend_row_writer<T> writer{a, w};
     bool const merges = Rows == attend_rows::decode && a.arrived != nullptr;  // the splits, in the block that is last
-    std::int32_t const pieces = merges ? pieces_of(a.schedule, walk) : 1;
+    std::int32_t const pieces = merges ? pieces_of(a, walk) : 1;
+    if (begin >= end) ptx::copy_async_wait_all();  // queries that nobody needs
     if (merges) {
         if (w.split >= pieces) return;
         writer.whole = pieces == 1;
@@ -270,22 +288,22 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     constexpr int stages = tile.stages, later_groups = 2 * (stages - 1);
     constexpr int places = attend_bounds<HeadDim, Rows>::places;
     constexpr std::uint32_t stage_bytes = tile.keys * HeadDim * sizeof(KV);
-    auto const place_of_step = [&](std::int32_t step) -> key_step<tile.keys>& { return shared.step[step % places]; };
+    auto const place_of_step = [&](std::int32_t step) -> key_step<KV, tile.keys>& {
+        return shared.step[step % places];
+    };
     auto const locate_keys = [&](std::int32_t step, int thread) {
-        if (step < end) locate_step(place_of_step(step), walk, step, p.kv, a.page_size, p.keys, p.values, thread);
+        if (step < end) locate_step(place_of_step(step), walk, step, p, a.page_size, thread);
     };
     auto const fetch_keys = [&](std::int32_t step) {
         if (step < end)
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(key_tile + step % stages * stage_bytes,
-                                                           reinterpret_cast<KV const*>(p.keys.data), p.keys.stride[1],
-                                                           place_of_step(step), &row_offsets::key);
+            fetch_rows<HeadDim, tile.threads()>(key_tile + step % stages * stage_bytes, p.keys.stride[1],
+                                                place_of_step(step), &key_row<KV>::key);
         ptx::copy_async_commit();
     };
     auto const fetch_values = [&](std::int32_t step) {
         if (step < end)
-            fetch_rows<tile.keys, HeadDim, tile.threads()>(
-                value_tile + step % stages * stage_bytes, reinterpret_cast<KV const*>(p.values.data),
-                p.values.stride[1], place_of_step(step), &row_offsets::value);
+            fetch_rows<HeadDim, tile.threads()>(value_tile + step % stages * stage_bytes, p.values.stride[1],
+                                                place_of_step(step), &key_row<KV>::value);
         ptx::copy_async_commit();
     };
     // A step's tiles as products read them. Widened ones share one place: nobody reads keys any more when values come.
@@ -310,7 +328,6 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         }
     };
     if (begin < end) {
-        load_queries<T, HeadDim, Rows, KV>(shared, a, w);
         if constexpr (Rotation == key_rotation::streaming) begin_rotation(shared.rotation, a, w, walk);
         if constexpr (stages == 1) {
             locate_keys(begin, threadIdx.x);
@@ -320,15 +337,15 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             static_assert(stages * tile.keys == tile.threads(), "every thread locates one key");
             locate_keys(begin + threadIdx.x / tile.keys, threadIdx.x % tile.keys);
             __syncthreads();
-            WINNOW_UNROLL
-            for (int s = 0; s < stages; ++s) {
+#pragma unroll 1
+            for (int s = 0; s < stages; ++s) {  // code that runs once costs its way from memory: a loop
                 fetch_keys(begin + s);
                 fetch_values(begin + s);
             }
         }
     }
     for (std::int32_t step = begin; step < end; ++step) {
-        key_step<tile.keys> const& now = place_of_step(step);
+        key_step<KV, tile.keys> const& now = place_of_step(step);
         ptx::copy_async_wait<later_groups>();
         __syncthreads();  // keys of this step are there; nobody reads the last step's values any more
         if constexpr (Rotation == key_rotation::streaming) {
@@ -400,7 +417,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         merge_key_warps<T, HeadDim, Rows, KV>(shared, state[0], output[0], c, value_scale, writer);
     }
     if constexpr (Rows == attend_rows::decode)
-        if (merges) merge_pieces<HeadDim, tile.threads()>(shared.merge, shared.scratch(), a, w, pieces);
+        if (merges) merge_pieces<HeadDim>(shared.merge, a, w, pieces);
 }
 
 }  // namespace winnow

@@ -63,8 +63,8 @@ struct tile_rows {
 WINNOW_HOST_DEVICE constexpr tile_rows rows_of_tile(std::int32_t index, std::int32_t tile_tokens, bool aligned,
                                                     request_view const& r, row_span covered) {
     // Positions below 0 (more queries than keys) are cut at multiples of tile_tokens as well.
-    std::int32_t const phase = floor_remainder(r.first_position + covered.begin, tile_tokens);
-    std::int32_t const base = aligned ? covered.begin - phase : covered.begin;
+    std::int32_t base = covered.begin;
+    if (aligned && tile_tokens > 1) base -= floor_remainder(r.first_position + covered.begin, tile_tokens);
     std::int32_t const first = larger(base + index * tile_tokens, covered.begin);
     std::int32_t const last = smaller(base + (index + 1) * tile_tokens, covered.end);
     return {first, larger(last - first, 0)};

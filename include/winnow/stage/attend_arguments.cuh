@@ -33,14 +33,17 @@ struct attend_arguments {
     attend_schedule schedule;
     batch_shape shape;
     fast_divider page_size;
-    fast_divider tile_heads;     ///< of the schedule
-    fast_divider head_groups;    ///< of the schedule
-    fast_divider kv_head_tiles;  ///< tiles that read one KV head
-    slot_index slots;            ///< decode over a stage cache: rows without a slot see nothing
-    float* partial_output;       ///< fp32 [batch, row, head, split, channel]; null: rows are finished here
-    float* partial_lse;          ///< fp32 base 2 [batch, row, head, split]
-    anchor_results correction;   ///< of finished rows
-    rotary_arguments rotation;   ///< of kernels that turn rows and keys
+    fast_divider tile_heads;      ///< of the schedule
+    fast_divider head_groups;     ///< of the schedule
+    fast_divider kv_head_tiles;   ///< tiles that read one KV head
+    fast_divider list_heads;      ///< query heads that share a list; 1 without lists
+    fast_divider split_granules;  ///< of a split's keys
+    std::int32_t group;           ///< query heads of a KV head
+    slot_index slots;             ///< decode over a stage cache: rows without a slot see nothing
+    float* partial_output;        ///< fp32 [batch, row, head, split, channel]; null: rows are finished here
+    float* partial_lse;           ///< fp32 base 2 [batch, row, head, split]
+    anchor_results correction;    ///< of finished rows
+    rotary_arguments rotation;    ///< of kernels that turn rows and keys
     std::int32_t* arrived;  ///< [batch, tile and one more]: pieces of a tile, tiles of a request that are finished;
                             ///< null where the kernel does not merge its splits
     decode_step step;       ///< of sparse_decode

@@ -58,8 +58,8 @@ WINNOW_DEVICE attend_work work_of(attend_arguments<T> const& a, std::int32_t til
     w.result_row = static_cast<std::int64_t>(batch) * s.max_rows + w.rows.first - covered.begin;
     w.kv_head = kv_head;
     std::int32_t const in_group = (inside - later * s.head_groups) * s.tile_heads;
-    w.first_head = w.kv_head * a.shape.group() + in_group;
-    w.heads = smaller(s.tile_heads, a.shape.group() - in_group);
+    w.first_head = w.kv_head * a.group + in_group;
+    w.heads = smaller(s.tile_heads, a.group - in_group);
     return w;
 }
 
@@ -71,8 +71,7 @@ WINNOW_DEVICE void prefetch_list(attend_arguments<T> const& a, std::int32_t tile
     if (s.empty() || s.blocks.extent[2] != 1) return;  // of several query blocks the length says which
     std::int32_t const row = s.list_row == nullptr ? batch : s.list_row[batch];
     if (row < 0 || row >= s.blocks.extent[0]) return;
-    std::int32_t const first_head = a.kv_head_tiles.quotient(tile) * a.shape.group();
-    std::int32_t const head = list_head_of(first_head, a.shape.heads, s.list_heads());
+    std::int32_t const head = a.list_heads.quotient(a.kv_head_tiles.quotient(tile) * a.group);
     std::int32_t const* const list = s.blocks.data + s.blocks.offset(row, head, 0);
     constexpr std::int32_t line = 128 / sizeof(std::int32_t);
     for (std::int32_t i = threadIdx.x * line; i < s.capacity(); i += 32 * line) ptx::prefetch_line_to_l2(list + i);
@@ -109,8 +108,9 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
     if (!p.selection.empty()) {
         block_selection const& s = p.selection;
         std::int32_t const row = s.list_row == nullptr ? w.batch : s.list_row[w.batch];
-        std::int32_t const block = query_block_of(last_position, w.request.first_position, s.query_block);
-        std::int32_t const head = list_head_of(w.first_head, a.shape.heads, s.list_heads());
+        std::int32_t const block =
+            s.blocks.extent[2] == 1 ? 0 : query_block_of(last_position, w.request.first_position, s.query_block);
+        std::int32_t const head = a.list_heads.quotient(w.first_head);
         if (row >= 0 && row < s.blocks.extent[0]) {
             walk.list = s.blocks.data + s.blocks.offset(row, head, block);
             walk.list_count = smaller(larger(s.counts(row, head, block), 0), s.capacity());
@@ -213,8 +213,19 @@ WINNOW_DEVICE void mask_scores(float (&score)[KeyTiles][4], std::int32_t const* 
 }
 
 /// Splits of a tile that have keys, at least one: only those run where the kernel merges by itself.
-WINNOW_HOST_DEVICE constexpr std::int32_t pieces_of(attend_schedule const& schedule, key_walk const& walk) {
-    return larger(ceil_div(walk.sequence.size(), schedule.split_keys / granule_keys), 1);
+template <class T>
+WINNOW_DEVICE std::int32_t pieces_of(attend_arguments<T> const& a, key_walk const& walk) {
+    return larger(a.split_granules.quotient(walk.sequence.size() + a.split_granules.divisor - 1), 1);
+}
+
+/// decode_step::refreshes, for all lanes of a warp: each asks for one stage, since a remainder takes long.
+template <class T>
+WINNOW_DEVICE bool refreshes_lists(attend_arguments<T> const& a, std::int32_t batch) {
+    std::int32_t const slot = a.step.step == nullptr ? -1 : a.slots(batch);
+    if (slot < 0) return false;
+    static_assert(max_prune_stages <= 32, "a lane for each stage");
+    std::int32_t const step = a.step.step[slot], stage = threadIdx.x % 32;
+    return __any_sync(~0u, step <= 0 || (stage < a.step.stages && step % a.step.intervals.steps[stage] == 0));
 }
 
 /// Writes one row's finished channels: to the output, or as a partial result.

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
+#include "winnow/core/attend_params.hpp"
 #include "winnow/core/config.hpp"
 #include "winnow/core/kv_view.hpp"
 #include "winnow/core/mask.hpp"
@@ -13,13 +13,17 @@
 
 namespace winnow {
 
-/// `no_row`: nothing to read, zeros instead. Strides may be negative, so offsets may be as well.
-inline constexpr std::int64_t no_row = std::numeric_limits<std::int64_t>::min();
-
-/// Where one key's row starts in the key and value tensors, in elements.
+/// Where token 0 starts in the key and value tensors, in elements.
 struct row_offsets {
     std::int64_t key;
     std::int64_t value;
+};
+
+/// Where one key's row starts; null: nothing to read, zeros instead.
+template <class KV>
+struct key_row {
+    KV const* key;
+    KV const* value;
 };
 
 /// Everything that is the same for all threads of a tile.
@@ -99,32 +103,31 @@ WINNOW_HOST_DEVICE constexpr key_range seen_keys(key_walk const& walk, key_part 
 }
 
 /// One step's keys, as the threads that fetch and mask them read it.
-template <int Keys>
+template <class KV, int Keys>
 struct key_step {
-    row_offsets row[Keys];
-    std::int32_t plain;  ///< rows lie one token stride apart: only row[0] is set, nothing is hidden
+    key_row<KV> row[Keys];
+    std::int32_t plain;                         ///< rows lie one token stride apart, nothing is hidden
     std::int32_t granule[Keys / granule_keys];  ///< first key | part (first keys are multiples of 8)
     std::int32_t masked[(Keys + 31) / 32];      ///< per warp of locating threads: some granule needs a mask
 };
 
-/// Offsets of key `position` of the walk's request.
-template <class T>
-WINNOW_DEVICE row_offsets offsets_of(key_walk const& walk, std::int32_t position, kv_index const& kv,
-                                     fast_divider page_size, tensor_view<T const, 4> const& keys,
-                                     tensor_view<T const, 4> const& values) {
-    if (walk.linear)
-        return {walk.origin.key + position * keys.stride[1], walk.origin.value + position * values.stride[1]};
-    token_location const where = locate(kv, page_size, keys.extent[0], walk.request, position);
-    if (where.outer < 0) return {no_row, no_row};
-    return {walk.origin.key + where.outer * keys.stride[0] + where.token * keys.stride[1],
-            walk.origin.value + where.outer * values.stride[0] + where.token * values.stride[1]};
+/// Row of key `position` of the walk's request. Tensors hold KV, whatever their type says.
+template <class KV, class T>
+WINNOW_DEVICE key_row<KV> row_at(attend_params<T> const& p, fast_divider page_size, key_walk const& walk,
+                                 std::int32_t position) {
+    token_location where{0, position};
+    if (!walk.linear) where = locate(p.kv, page_size, p.keys.extent[0], walk.request, position);
+    if (where.outer < 0) return {nullptr, nullptr};
+    std::int64_t key = walk.origin.key + where.token * p.keys.stride[1];
+    std::int64_t value = walk.origin.value + where.token * p.values.stride[1];
+    if (!walk.linear) key += where.outer * p.keys.stride[0], value += where.outer * p.values.stride[0];
+    return {reinterpret_cast<KV const*>(p.keys.data) + key, reinterpret_cast<KV const*>(p.values.data) + value};
 }
 
 /// Thread t < Keys locates key t of step `step`; whole warps must call, of step numbers that are the same for a warp.
-template <int Keys, class T>
-WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::int32_t step, kv_index const& kv,
-                               fast_divider page_size, tensor_view<T const, 4> const& keys,
-                               tensor_view<T const, 4> const& values, int t) {
+template <class KV, int Keys, class T>
+WINNOW_DEVICE void locate_step(key_step<KV, Keys>& out, key_walk const& walk, std::int32_t step,
+                               attend_params<T> const& p, fast_divider page_size, int t) {
     if (t >= Keys) return;
     std::int32_t const index = step * (Keys / granule_keys);
     std::int32_t const before_window = walk.sequence.sinks + walk.sequence.listed;
@@ -132,31 +135,28 @@ WINNOW_DEVICE void locate_step(key_step<Keys>& out, key_walk const& walk, std::i
     // Most steps of a long window lie inside it: no part to find, nothing to hide, and the same for all threads.
     bool const inside =
         index >= before_window && first >= walk.late.window_begin && first + Keys <= walk.early.window_end;
-    if (t % 32 == 0) out.masked[t / 32] = false;
-    if (t == 0) out.plain = inside && walk.linear;
-    if (inside) {
-        if (t == 0 || !walk.linear) out.row[t] = offsets_of(walk, first + t, kv, page_size, keys, values);
-        return;
-    }
-    granule const g = granule_at(walk, index + t / granule_keys);
+    granule const g = inside ? granule{first + round_down(t, granule_keys), key_part::window}
+                             : granule_at(walk, index + t / granule_keys);
     std::int32_t const position = g.first + t % granule_keys;
-    bool const read = g.first >= 0 && seen_keys(walk, g.part).contains(position);
-    out.row[t] = read ? offsets_of(walk, position, kv, page_size, keys, values) : row_offsets{no_row, no_row};
+    bool const read = inside || (g.first >= 0 && seen_keys(walk, g.part).contains(position));
+    out.row[t] = read ? row_at<KV>(p, page_size, walk, position) : key_row<KV>{nullptr, nullptr};
     if (t % granule_keys == 0) out.granule[t / granule_keys] = g.first | static_cast<std::int32_t>(g.part);
-    bool const masked = __any_sync(~0u, !seen_by_all(walk, g));
-    if (t % 32 == 0 && masked) out.masked[t / 32] = true;
+    bool const masked = __any_sync(~0u, !inside && !seen_by_all(walk, g));
+    if (t % 32 == 0) out.masked[t / 32] = masked;
+    if (t == 0) out.plain = inside && walk.linear;
 }
 
-/// Starts the copies of one step's rows into a tile, swizzled where elements have 16 bits. All threads call. `token_stride` in elements.
-template <int Keys, int HeadDim, int Threads, class T>
-WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t token_stride, key_step<Keys> const& step,
-                              std::int64_t row_offsets::*which) {
+/// Starts the copies of one step's rows into a tile, swizzled where elements have 16 bits. All threads call. `token_stride`
+/// in elements.
+template <int HeadDim, int Threads, class KV, int Keys>
+WINNOW_DEVICE void fetch_rows(std::uint32_t tile, std::int64_t token_stride, key_step<KV, Keys> const& step,
+                              KV const* key_row<KV>::*which) {
     constexpr int elements =
-        16 / static_cast<int>(sizeof(T));  // of a 16-byte chunk; bytes are not swizzled, since they
-                                           // are read a chunk at a time
+        16 / static_cast<int>(sizeof(KV));  // of a 16-byte chunk; bytes are not swizzled, since they
+                                            // are read a chunk at a time
     constexpr int chunks = HeadDim / elements, rows_per_pass = Threads / chunks;
     auto const at = [](int row, int chunk) -> std::uint32_t {
-        if constexpr (sizeof(T) == 1)
+        if constexpr (sizeof(KV) == 1)
             return row * HeadDim + chunk * elements;
         else
             return swizzled<HeadDim>(row, chunk);
@@ -164,7 +164,7 @@ WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t to
     static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
     if (step.plain) {
-        T const* const from = base + step.row[0].*which + first * token_stride + chunk * elements;
+        KV const* const from = step.row[first].*which + chunk * elements;
         WINNOW_UNROLL
         for (int pass = 0; pass < Keys / rows_per_pass; ++pass)
             ptx::copy_async_16(tile + at(pass * rows_per_pass + first, chunk),
@@ -174,9 +174,8 @@ WINNOW_DEVICE void fetch_rows(std::uint32_t tile, T const* base, std::int64_t to
     WINNOW_UNROLL
     for (int pass = 0; pass < Keys / rows_per_pass; ++pass) {
         int const row = pass * rows_per_pass + first;
-        std::int64_t const offset = step.row[row].*which;
-        ptx::copy_async_16(tile + at(row, chunk), base + (offset == no_row ? 0 : offset) + chunk * elements,
-                           offset != no_row);
+        KV const* const from = step.row[row].*which;
+        ptx::copy_async_16(tile + at(row, chunk), from + chunk * elements, from != nullptr);
     }
 }
 
