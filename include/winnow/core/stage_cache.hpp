@@ -43,11 +43,6 @@ struct decode_step {
     std::int32_t* step = nullptr;   ///< stage_cache::step; null: nothing to count, and no lists to wait for
     refresh_intervals intervals{};  ///< of the cache
     std::int32_t stages = 0;        ///< of the method
-
-    /// True if the lists of `slot` are refreshed in this step, so that they have to be waited for.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool refreshes(std::int32_t slot) const {
-        return step != nullptr && slot >= 0 && first_stage_due(step[slot], intervals.steps, stages) < stages;
-    }
 };
 
 /// Where one stage's lists lie inside stage_cache::lists: first the counts [slots, list head], then the chunks'

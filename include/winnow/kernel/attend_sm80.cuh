@@ -231,11 +231,12 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     if constexpr (Rows == attend_rows::decode)
         if (threadIdx.x >= tile.threads() - 32) prefetch_list(a, blockIdx.x, blockIdx.z);
     {
+        std::int32_t const age = Rows == attend_rows::decode ? age_of(a, blockIdx.z) : -1;  // comes with the lengths
         attend_work const work = work_of<T>(a, blockIdx.x, blockIdx.y, blockIdx.z);
         if (work.rows.count <= 0) return;
         // Pruning may still be running: only who reads what it writes waits here, and all wait before they write.
         if constexpr (Rows == attend_rows::decode)
-            if (threadIdx.x < walk_threads && refreshes_lists(a, work.batch)) ptx::wait_for_earlier_grids();
+            if (threadIdx.x < walk_threads && refreshes_at(a.step, age)) ptx::wait_for_earlier_grids();
         if (threadIdx.x == 0) {
             shared.work = work;
             begin_walk(shared.walk, a, work);
@@ -268,20 +269,6 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
     int const row_warp = warp % tile.row_warps, key_warp = warp / tile.row_warps;
     std::uint32_t const query_tile = ptx::shared_address(shared.query) + row_warp * tile.warp_rows() * row_bytes;
     std::uint32_t const key_tile = ptx::shared_address(shared.key), value_tile = ptx::shared_address(shared.value);
-
-    softmax_rows state[row_tiles];
-    float output[row_tiles][HeadDim / 8][4];
-    WINNOW_UNROLL
-    for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
-    for (int d = 0; d < HeadDim / 8; ++d) WINNOW_UNROLL
-    for (int e = 0; e < 4; ++e) output[i][d][e] = 0.0f;
-    WINNOW_UNROLL
-    for (int i = 0; i < 2 * row_tiles; ++i) shared.lane_sum[i][threadIdx.x] = 0.0f;
-    bool const capped = p.soft_cap > 0.0f;
-    float score_scale = p.scale, value_scale = 1.0f;
-    if constexpr (widens) score_scale *= p.scales.of_keys(w.kv_head), value_scale = p.scales.of_values(w.kv_head);
-    float const c = capped ? log2_e : score_scale * log2_e;
-    float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
 
     // Copies are in groups, one for a step's keys and one for its values, empty behind the last step. Of the groups that
     // follow the one that a step waits for, 2 (stages - 1) have been started.
@@ -344,6 +331,20 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             }
         }
     }
+    softmax_rows state[row_tiles];
+    float output[row_tiles][HeadDim / 8][4];
+    WINNOW_UNROLL
+    for (int i = 0; i < row_tiles; ++i) WINNOW_UNROLL
+    for (int d = 0; d < HeadDim / 8; ++d) WINNOW_UNROLL
+    for (int e = 0; e < 4; ++e) output[i][d][e] = 0.0f;
+    WINNOW_UNROLL
+    for (int i = 0; i < 2 * row_tiles; ++i) shared.lane_sum[i][threadIdx.x] = 0.0f;
+    bool const capped = p.soft_cap > 0.0f;
+    float score_scale = p.scale, value_scale = 1.0f;
+    if constexpr (widens) score_scale *= p.scales.of_keys(w.kv_head), value_scale = p.scales.of_values(w.kv_head);
+    float const c = capped ? log2_e : score_scale * log2_e;
+    float const inverse_cap = capped ? 1.0f / p.soft_cap : 0.0f;
+
     for (std::int32_t step = begin; step < end; ++step) {
         key_step<KV, tile.keys> const& now = place_of_step(step);
         ptx::copy_async_wait<later_groups>();

@@ -93,15 +93,6 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
     std::int32_t const last_position = w.request.first_position + row_of(a.schedule, w, w.rows.count - 1);
     std::int32_t const first = looking_position(p.mask.kind, first_position, keys);
     std::int32_t const last = looking_position(p.mask.kind, last_position, keys);
-    walk.keys = keys;
-    walk.request = w.batch;
-    walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
-    token_location base{0, 0};
-    if (walk.linear) base = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
-    walk.base = base;
-    walk.origin.key = w.kv_head * p.keys.stride[2] + base.outer * p.keys.stride[0] + base.token * p.keys.stride[1];
-    walk.origin.value =
-        w.kv_head * p.values.stride[2] + base.outer * p.values.stride[0] + base.token * p.values.stride[1];
     walk.list = nullptr;
     walk.list_count = 0;
     walk.block_shift = 0;
@@ -117,6 +108,15 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
         }
         walk.block_shift = 31 - __clz(s.block_size / granule_keys);
     }
+    walk.keys = keys;
+    walk.request = w.batch;
+    walk.linear = p.kv.layout == kv_layout::contiguous || p.kv.layout == kv_layout::ragged;
+    token_location base{0, 0};
+    if (walk.linear) base = locate(p.kv, a.page_size, p.keys.extent[0], w.batch, 0);
+    walk.base = base;
+    walk.origin.key = w.kv_head * p.keys.stride[2] + base.outer * p.keys.stride[0] + base.token * p.keys.stride[1];
+    walk.origin.value =
+        w.kv_head * p.values.stride[2] + base.outer * p.values.stride[0] + base.token * p.values.stride[1];
     walk.early = ranges_of(first, keys, p.window);
     walk.late = ranges_of(last, keys, p.window);
     walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
@@ -218,14 +218,19 @@ WINNOW_DEVICE std::int32_t pieces_of(attend_arguments<T> const& a, key_walk cons
     return larger(a.split_granules.quotient(walk.sequence.size() + a.split_granules.divisor - 1), 1);
 }
 
-/// decode_step::refreshes, for all lanes of a warp: each asks for one stage, since a remainder takes long.
+/// Decode steps since the slot of request `batch` was reset; below 0 where no step is counted.
 template <class T>
-WINNOW_DEVICE bool refreshes_lists(attend_arguments<T> const& a, std::int32_t batch) {
+WINNOW_DEVICE std::int32_t age_of(attend_arguments<T> const& a, std::int32_t batch) {
     std::int32_t const slot = a.step.step == nullptr ? -1 : a.slots(batch);
-    if (slot < 0) return false;
+    return slot < 0 ? -1 : larger(a.step.step[slot], 0);
+}
+
+/// True if lists are refreshed at `age`: see first_stage_due. All lanes of a warp call; each asks for one stage, since a
+/// remainder takes long.
+WINNOW_DEVICE bool refreshes_at(decode_step const& step, std::int32_t age) {
     static_assert(max_prune_stages <= 32, "a lane for each stage");
-    std::int32_t const step = a.step.step[slot], stage = threadIdx.x % 32;
-    return __any_sync(~0u, step <= 0 || (stage < a.step.stages && step % a.step.intervals.steps[stage] == 0));
+    std::int32_t const stage = threadIdx.x % 32;
+    return __any_sync(~0u, age >= 0 && stage < step.stages && age % step.intervals.steps[stage] == 0);
 }
 
 /// Writes one row's finished channels: to the output, or as a partial result.
