@@ -91,7 +91,6 @@ __global__ void __launch_bounds__(prune_walk_bounds<HeadDim>::threads, 1)
     prune_walk_work& work = shared.work;
     if (work.chunks == 0) return;
     std::int32_t const walkers = shared.set.walkers, walkers_held = work.walkers;
-    prune_walk<T, HeadDim, Unit> walk{a, shared, queries};
 #pragma unroll 1
     for (std::int32_t first_walker = 0; first_walker < walkers; first_walker += walkers_held) {
         if (first_walker > 0) {
@@ -99,6 +98,9 @@ __global__ void __launch_bounds__(prune_walk_bounds<HeadDim>::threads, 1)
             if (t == 0) work.hold(smaller(walkers_held, walkers - first_walker));
             __syncthreads();
         }
+        // Keys are on their way while rows are brought in.
+        prune_walk<T, HeadDim, Unit> walk{a, shared, queries};
+        walk.begin();
         if (work.slices == 1) {
             hold_query_rows<T, HeadDim, Unit>(shared, queries, shared.set, first_walker, 0, work.rows_held);
             __syncthreads();

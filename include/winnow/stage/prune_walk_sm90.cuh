@@ -33,6 +33,7 @@ struct prune_walk_work {
     std::int32_t request, kv_head;
     std::int32_t first_chunk, chunks;  ///< candidates of the list
     std::int32_t walkers;              ///< whose rows are held: each goes down every chunk by itself
+    std::uint32_t inverse;             ///< ceil(2^shift / walkers): an item is divided by them in two instructions
     /// Tiles of all walkers; those of one tile are worked on side by side, and find common keys in L1.
     std::int32_t items;
     std::int32_t rows;       ///< of one walker that are held
@@ -43,14 +44,20 @@ struct prune_walk_work {
     prune_rounds rounds;
     std::uint32_t* scores;  ///< [chunk]
 
+    /// Exact for items below 2^shift / walkers and products below 2^32: blocks have few tiles of a walker.
+    static constexpr int shift = 24;
+
     /// Rows of `count` walkers. Tiles that a warpgroup takes one after the other belong to one walker, or to several.
     WINNOW_DEVICE void hold(std::int32_t count) {
         walkers = count;
+        inverse = static_cast<std::uint32_t>(ceil_div(1 << shift, count));
         paired = static_cast<std::int32_t>(blockDim.x / 128) % count == 0;
         items = ceil_div(chunks, prune_walk_tile::chunks) * count;
         rows_held = count * rows;
     }
 };
+
+inline constexpr int prune_walk_warp_keys = prune_walk_tile::keys / 4;  ///< of a tile, of each warp
 
 /// Shared memory of a block of warpgroups; the rows of queries lie behind it, and the tiles of keys behind them.
 template <int HeadDim>
@@ -63,6 +70,8 @@ struct alignas(128) prune_walk_storage {
     std::int32_t looking[prune_walk_rows_held(HeadDim)];  ///< position each row looks from
     std::uint32_t best[prune_most_chunks];                ///< ordered_key of each chunk, over the walkers of the unit
     prune_branch branch[tile.warpgroups * tile.tiles][tile.chunks];
+    /// Positions of the keys of each warp's part of a tile: left probes of its eight chunks, then right ones.
+    alignas(16) std::int32_t probe[tile.warpgroups * tile.tiles][4][prune_walk_warp_keys];
     float2 found[tile.warpgroups * tile.tiles][tile.chunks];  ///< maxima over the slices of rows so far
 };
 
@@ -72,70 +81,130 @@ inline constexpr std::size_t prune_walk_rows_offset = round_up<std::size_t>(size
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+/// Where pieces of keys of one request and KV head lie, as far as one multiplication of 32 bits finds them: caches in one
+/// piece, of any stride that fits.
+template <class T>
+struct key_row_source {
+    std::uintptr_t first = 0;  ///< piece of key 0
+    std::uint32_t stride = 0;  ///< bytes
+    bool linear;               ///< false: pages, or a stride that does not fit
+
+    WINNOW_DEVICE key_row_source(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
+                                 std::int32_t channel) {
+        tensor_view<T const, 4> const& keys = a.params.keys;
+        kv_index const& kv = a.params.kv;
+        std::int64_t const bytes = keys.stride[1] * static_cast<std::int64_t>(sizeof(T));
+        linear = (kv.layout == kv_layout::contiguous || kv.layout == kv_layout::ragged) && bytes >= 0 &&
+                 bytes <= std::int64_t{0xffffffff};
+        if (!linear) return;
+        token_location const where = locate_unchecked(kv, a.page_size, b, 0);
+        first = reinterpret_cast<std::uintptr_t>(keys.data + keys.offset(where.outer, where.token, kv_head) + channel);
+        stride = static_cast<std::uint32_t>(bytes);
+    }
+    [[nodiscard]] WINNOW_DEVICE void const* at(std::int32_t position) const {
+        return reinterpret_cast<void const*>(first + std::uint64_t{stride} * static_cast<std::uint32_t>(position));
+    }
+};
+
+/// A value that is the same for all lanes, in a uniform register.
+WINNOW_DEVICE std::int32_t uniform(std::int32_t x) { return __shfl_sync(~0u, x, 0); }
+
 template <class T, int HeadDim, product_unit Unit>
 struct prune_walk {
     static constexpr prune_walk_tile tile = prune_walk_tile_of(HeadDim);
     static constexpr int columns = rows_of_product(Unit);
-    static constexpr std::uint32_t warp_keys = 16, warp_bytes = warp_keys * HeadDim * 2, tile_bytes = 4 * warp_bytes;
+    using row_tile = key_tile<columns, panel_channels, atom_order::panels>;
+    static constexpr std::uint64_t upper = row_tile::key_descriptor(0) >> 32 << 32;  ///< half of a descriptor of rows
+    static constexpr std::uint32_t warp_bytes = prune_walk_warp_keys * HeadDim * 2, tile_bytes = 4 * warp_bytes;
+    /// 16-byte pieces of a key, and keys that a lane copies its piece of.
+    static constexpr int pieces = HeadDim / 8, keys_of_lane = prune_walk_warp_keys * pieces / 32;
 
     prune_arguments<T> const& a;
     prune_walk_storage<HeadDim>& s;
     unsigned char* queries;
-    prune_walk_work& work = s.work;
-    std::uint32_t keys = keys_of_warp();  ///< shared address of this warp's part of its warpgroup's first tile
-    int group = __shfl_sync(~0u, threadIdx.x / 128, 0);  ///< warpgroup; the shuffle says that it is the same for all
+    // What of the work a round asks for, in registers: shared memory would be read again behind every wait.
+    prune_rounds rounds = s.work.rounds;
+    std::int32_t items = uniform(s.work.items);
+    std::int32_t walkers = uniform(s.work.walkers);
+    std::uint32_t walkers_inverse = static_cast<std::uint32_t>(uniform(static_cast<std::int32_t>(s.work.inverse)));
+    std::int32_t slices = uniform(s.work.slices);
+    std::int32_t rows = uniform(s.work.rows);
+    std::int32_t rows_held = uniform(s.work.rows_held);
+    bool all_visible = s.work.all_visible;
+    bool paired = s.work.paired;
+    bool by_l1 = s.set.walkers > 1;                            ///< several walkers look at common keys
+    int group = uniform(static_cast<int>(threadIdx.x / 128));  ///< warpgroup
     std::int32_t groups = static_cast<std::int32_t>(blockDim.x / 128);
-    int chunk_of_tile = static_cast<int>(threadIdx.x % 128 / 4);
+    int warp = uniform(static_cast<int>(threadIdx.x / 32 % 4));  ///< of its warpgroup
+    int lane = static_cast<int>(threadIdx.x % 32);
+    /// Keys lie behind the rows: shared address of this warp's part of its warpgroup's first tile.
+    std::uint32_t keys =
+        ptx::shared_address(queries) + a.walk_rows * HeadDim * 2 + (group * tile.tiles * 4 + warp) * warp_bytes;
+    std::int32_t descriptor =
+        uniform(static_cast<std::int32_t>(row_tile::key_descriptor(ptx::shared_address(queries))));
+    key_row_source<T> source = key_row_source<T>(a, s.work.request, s.work.kv_head, lane % pieces * 8);
 
-    /// Keys lie behind the rows.
-    [[nodiscard]] WINNOW_DEVICE std::uint32_t keys_of_warp() const {
-        int const warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
-        return ptx::shared_address(queries) + a.walk_rows * HeadDim * 2 + warp / 4 * (tile.tiles * tile_bytes) +
-               warp % 4 * warp_bytes;
-    }
-
+    /// Whose rows a tile is scored with, counted from the first walker whose rows are held; 0 where there is one.
     [[nodiscard]] WINNOW_DEVICE std::int32_t walker_of(std::int32_t item) const {
-        return work.walkers == 1 ? 0 : item % work.walkers;
+        return item - tile_of(item) * walkers;
+    }
+    [[nodiscard]] WINNOW_DEVICE std::int32_t tile_of(std::int32_t item) const {
+        return static_cast<std::int32_t>(static_cast<std::uint32_t>(item) * walkers_inverse >> prune_walk_work::shift);
     }
     /// This lane's chunk, counted from the block's first.
     [[nodiscard]] WINNOW_DEVICE std::int32_t chunk_of(std::int32_t item) const {
-        return (work.walkers == 1 ? item : item / work.walkers) * tile.chunks + chunk_of_tile;
+        return tile_of(item) * tile.chunks + warp * 8 + lane / 4;
     }
     [[nodiscard]] WINNOW_DEVICE prune_branch& branch_of(int slot) const {
-        return s.branch[group * tile.tiles + slot][chunk_of_tile];
+        return s.branch[group * tile.tiles + slot][warp * 8 + lane / 4];
+    }
+    [[nodiscard]] WINNOW_DEVICE std::int32_t* probes_of(int slot) const {
+        return s.probe[group * tile.tiles + slot][warp];
     }
 
     /// First key of this lane's chunk of an item; below 0 if there is none.
     [[nodiscard]] WINNOW_DEVICE std::int32_t first_key(std::int32_t item) const {
         std::int32_t const chunk = chunk_of(item);
-        if (item >= work.items || chunk >= work.chunks) return -1;
-        return s.place.left(work.first_chunk + chunk, a.params.method.window.sinks, work.rounds.size);
+        if (item >= items || chunk >= s.work.chunks) return -1;
+        return s.place.left(s.work.first_chunk + chunk, a.params.method.window.sinks, rounds.size);
     }
     /// A chunk before the first round.
     [[nodiscard]] WINNOW_DEVICE prune_branch begin(std::int32_t first) const {
         if (first < 0) return {0, 0, 0, minus_infinity};
-        return {first, first, smaller(first + work.rounds.size, s.place.eligible), minus_infinity};
+        return {first, first, smaller(first + rounds.size, s.place.eligible), minus_infinity};
     }
 
-    /// Starts copying the keys that a round of a tile looks at. Each lane finds one address, 0 for zeros; the lanes that
-    /// copy a key get it from there.
-    WINNOW_DEVICE void copy_keys(int slot, prune_probes const& at) const {
-        constexpr int pieces = HeadDim / 8, at_once = 32 / pieces;  // keys that the warp copies with one instruction
-        int const lane = threadIdx.x % 32, piece = lane % pieces;
+    /// Starts copying the keys that a round of a tile looks at, and notes where they stand. Each lane copies one piece of
+    /// every key that stands in its half, quarter or whole of the warp's.
+    template <class Copy>
+    WINNOW_DEVICE void copy_keys(int slot, prune_probes const& at, Copy copy) const {
+        std::int32_t* const position = probes_of(slot);
+        int const first = lane / pieces * keys_of_lane;
+        std::uint32_t const to = keys + slot * tile_bytes + swizzled<HeadDim>(first, lane % pieces);
+        auto const place = [&](int k) {
+            return (to ^ ((k & 7) << 4)) + k * HeadDim * 2;
+        };  // of key first + k: as swizzled
+        if (lane % 4 < 2) position[lane % 4 * 8 + lane / 4] = lane % 4 == 0 ? at.left : at.right;
+        if (source.linear) {
+            __syncwarp();
+            int4 p[keys_of_lane / 4];
+            WINNOW_UNROLL
+            for (int k = 0; k < keys_of_lane / 4; ++k) p[k] = reinterpret_cast<int4 const*>(position + first)[k];
+            WINNOW_UNROLL
+            for (int k = 0; k < keys_of_lane; ++k) {
+                int4 const& four = p[k / 4];
+                std::int32_t const key = k % 4 == 0 ? four.x : k % 4 == 1 ? four.y : k % 4 == 2 ? four.z : four.w;
+                copy(place(k), source.at(key), key != no_key);
+            }
+            return;
+        }
+        // Each lane finds one address, 0 for zeros; the lanes that copy a key get it from there.
         auto const mine = reinterpret_cast<std::uintptr_t>(
-            finder_of<product_unit::warpgroup>(a, work.request, work.kv_head)(lane % 2 == 0 ? at.left : at.right));
-        std::uint32_t const to = keys + slot * tile_bytes + swizzled<HeadDim>(lane / pieces, piece);
-        bool const by_l1 = s.set.walkers > 1;
+            key_at<product_unit::warpgroup>(a, s.work.request, s.work.kv_head, lane % 2 == 0 ? at.left : at.right));
         WINNOW_UNROLL
-        for (int i = 0; i < static_cast<int>(warp_keys); i += at_once) {
-            int const row = i + lane / pieces;
-            std::uintptr_t const from = __shfl_sync(~0u, mine, row % 8 * 4 + row / 8);
-            T const* const source = reinterpret_cast<T const*>(from) + piece * 8;
-            std::uint32_t const there = (to ^ ((i & 7) << 4)) + i * HeadDim * 2;  // of key `row`: as swizzled
-            if (by_l1)
-                ptx::copy_async_16_cached(there, source, from != 0);
-            else
-                ptx::copy_async_16(there, source, from != 0);
+        for (int k = 0; k < keys_of_lane; ++k) {
+            std::uintptr_t const from = __shfl_sync(~0u, mine, (first + k) % 8 * 4 + (first + k) / 8);
+            copy(place(k), reinterpret_cast<T const*>(from) + lane % pieces * 8, from != 0);
         }
     }
 
@@ -143,57 +212,79 @@ struct prune_walk {
     /// them. The four lanes of a chunk hold a part of the rows each.
     WINNOW_DEVICE void multiply(float (&found)[2], int slot, prune_probes const& at, std::int32_t first_row) const {
         constexpr int steps = HeadDim / 16;
-        int const lane = threadIdx.x % 32;
         std::uint32_t const from = keys + slot * tile_bytes + swizzled<HeadDim>(lane % 16, lane / 16);
         std::uint32_t key[steps][4];
         WINNOW_UNROLL
         for (int k = 0; k < steps; ++k) ptx::load_matrices(key[k], swizzled_step(from, k));
         ptx::pin(key);
         std::int32_t const position[2] = {at.left, at.right};
-        held_rows const seen{nullptr, s.looking + first_row, work.rows / 8, work.all_visible};
-        // In units of descriptors. The shuffles say that these are the same for all, and keep them in uniform registers.
-        std::uint32_t const panel = __shfl_sync(~0u, work.rows_held * panel_row_bytes / 16, 0);
-        std::uint64_t const first = key_tile<columns, panel_channels, atom_order::panels>::key_descriptor(
-            __shfl_sync(~0u, ptx::shared_address(queries) + first_row * panel_row_bytes, 0));
+        held_rows const seen{nullptr, s.looking + first_row, rows / 8, all_visible};
+        // Addresses of descriptors lie in their lower half, which no step along the rows carries out of.
+        std::int32_t const panel = rows_held * panel_row_bytes / 16,
+                           lower = descriptor + first_row * panel_row_bytes / 16;
 #pragma unroll 1
-        for (std::int32_t row = 0; row < work.rows; row += columns) {
+        for (std::int32_t row = 0; row < rows; row += columns) {
             float product[columns / 8][4];
-            std::uint64_t const from_row = first + row * panel_row_bytes / 16;
+            std::int32_t const from_row = lower + row * panel_row_bytes / 16;
             ptx::wgmma_fence();
             WINNOW_UNROLL
             for (int k = 0; k < steps; ++k)
-                ptx::wgmma<T, ptx::major::k>(product, key[k], from_row + k / 4 * panel + k % 4 * 2, k != 0);
+                ptx::wgmma<T, ptx::major::k>(
+                    product, key[k], upper | static_cast<std::uint32_t>(from_row + k / 4 * panel + k % 4 * 2), k != 0);
             ptx::wgmma_commit();
             ptx::wgmma_wait<0>();
             ptx::pin(product);
-            fold_rows(found, product, position, seen, row / 8);
+            if (all_visible)
+                fold_all(found, product);
+            else
+                fold_rows(found, product, position, seen, row / 8);
+        }
+    }
+    /// As fold_rows where all rows see all keys, in two chains for each key: half as long to wait for.
+    template <int Count>
+    WINNOW_DEVICE static void fold_all(float (&found)[2], float const (&product)[Count][4]) {
+        WINNOW_UNROLL
+        for (int h = 0; h < 2; ++h) {
+            float even = fmaxf(found[h], product[0][2 * h]), odd = product[0][2 * h + 1];
+            WINNOW_UNROLL
+            for (int n = 1; n < Count; ++n)
+                even = fmaxf(even, product[n][2 * h]), odd = fmaxf(odd, product[n][2 * h + 1]);
+            found[h] = fmaxf(even, odd);
         }
     }
 
     /// True for the last round where two tiles share it: a shortened search looks at one key of a chunk at most, so keys
     /// of an even slot and of the one behind it make one tile, in the latter.
     [[nodiscard]] WINNOW_DEVICE bool closes(std::int32_t round) const {
-        return tile.tiles > 1 && work.paired && work.rounds.last(round);
+        return tile.tiles > 1 && paired && rounds.last(round);
     }
 
     /// Starts the copies of a round of the tile in `slot`; one group for every slot, so that groups can be counted.
-    WINNOW_DEVICE void start(int slot, std::int32_t item, std::int32_t round) const {
-        prune_probes at = branch_of(slot).probes(work.rounds, round);
-        bool copies = item < work.items;
+    WINNOW_DEVICE void start(int slot, std::int32_t item, std::int32_t round, prune_branch const& branch) const {
+        bool copies = item < items;
+        prune_probes at = branch.probes(rounds, round);
         if (closes(round)) {
-            copies = slot % 2 == 1 && item - groups < work.items;
-            if (copies) at = {branch_of(slot - 1).probes(work.rounds, round).left, at.left};
+            copies = slot % 2 == 1 && item - groups < items;
+            if (copies) at = {branch_of(slot - 1).probes(rounds, round).left, at.left};
         }
-        if (copies) copy_keys(slot, at);
+        if (copies) {
+            if (by_l1)
+                copy_keys(slot, at, [](std::uint32_t to, void const* from, bool valid) {
+                    ptx::copy_async_16_cached(to, from, valid);
+                });
+            else
+                copy_keys(slot, at,
+                          [](std::uint32_t to, void const* from, bool valid) { ptx::copy_async_16(to, from, valid); });
+        }
         ptx::copy_async_commit();
     }
 
     /// One round of the tile in `slot`, or of both tiles from there on that share it: products with the rows of `slice`,
     /// and behind the last of them the decision and the copies of the next round, or of the first one of the tile after it.
     WINNOW_DEVICE void visit(int slot, std::int32_t item, std::int32_t round, std::int32_t slice) {
-        bool const decides = slice + 1 == work.slices, done = round + 1 == work.rounds.count, two = closes(round);
+        bool const decides = slice + 1 == slices, done = round + 1 == rounds.count, two = closes(round);
         int const keys_slot = two ? slot + 1 : slot;
-        if (work.slices > 1)
+        if (slices > 1)
             ptx::copy_async_wait<0>();  // slices before the last start no copies that could be counted
         else if (two)
             ptx::copy_async_wait<larger(tile.tiles - 2, 0)>();
@@ -201,23 +292,27 @@ struct prune_walk {
             ptx::copy_async_wait<tile.tiles - 1>();
         __syncwarp();
         std::int32_t const ahead = done ? tile.tiles * groups : 0;
-        if (item < work.items) {
-            prune_branch branch = branch_of(slot), other = branch_of(keys_slot);
+        prune_branch branch{0, 0, 0, minus_infinity}, other = branch;
+        if (item < items) {
+            std::int32_t const* const position = probes_of(keys_slot) + lane / 4;
+            prune_probes const at{position[0], position[8]};
+            branch = branch_of(slot);
+            if (two) other = branch_of(keys_slot);
             // Loaded behind products.
             std::int32_t const next = decides && done ? first_key(item + ahead) : -1,
                                next_other = decides && two ? first_key(item + groups + ahead) : -1;
-            prune_probes at = branch.probes(work.rounds, round);
-            if (two) at.right = other.probes(work.rounds, round).left;
             float found[1][2] = {{minus_infinity, minus_infinity}};
-            multiply(found[0], keys_slot, at, walker_of(item) * work.rows);
+            multiply(found[0], keys_slot, at, walker_of(item) * rows);
             quad_maximum(found);
-            float2& so_far = s.found[group * tile.tiles + slot][chunk_of_tile];
-            if (slice > 0) found[0][0] = fmaxf(found[0][0], so_far.x), found[0][1] = fmaxf(found[0][1], so_far.y);
-            bool const writes = threadIdx.x % 4 == 0;
-            if (!decides) {
-                __syncwarp();
-                if (writes) so_far = make_float2(found[0][0], found[0][1]);
-                return;
+            bool const writes = lane % 4 == 0;
+            if (slices > 1) {
+                float2& so_far = s.found[group * tile.tiles + slot][warp * 8 + lane / 4];
+                if (slice > 0) found[0][0] = fmaxf(found[0][0], so_far.x), found[0][1] = fmaxf(found[0][1], so_far.y);
+                if (!decides) {
+                    __syncwarp();
+                    if (writes) so_far = make_float2(found[0][0], found[0][1]);
+                    return;
+                }
             }
             if (two)
                 branch.descend({at.left, no_key}, found[0][0], 0), other.descend({at.right, no_key}, found[0][1], 0);
@@ -234,49 +329,54 @@ struct prune_walk {
         }
         if (!decides) return;
         __syncwarp();
-        start(slot, item + ahead, done ? 0 : round + 1);
-        if (two) start(keys_slot, item + groups + ahead, 0);
+        start(slot, item + ahead, done ? 0 : round + 1, branch);
+        if (two) start(keys_slot, item + groups + ahead, 0, other);
     }
     WINNOW_DEVICE void put(std::int32_t item, float score) const {
         std::int32_t const chunk = chunk_of(item);
-        if (chunk >= work.chunks) return;
+        if (chunk >= s.work.chunks) return;
         if (s.set.walkers > 1)
             atomicMax(&s.best[chunk], ordered_key(score));  // exact in any order
         else
-            work.scores[chunk] = ordered_key(score);
+            s.work.scores[chunk] = ordered_key(score);
     }
 
     /// Brings a slice of the walker's rows in, for all warps of the block.
     WINNOW_DEVICE void hold(std::int32_t slice) {
         std::int32_t const most = prune_walk_rows_held(HeadDim), first = slice * most;
+        rows = rows_held = uniform(smaller(s.set.padded() - first, most));
         __syncthreads();
-        if (threadIdx.x == 0) work.rows = work.rows_held = smaller(s.set.padded() - first, most);
-        hold_query_rows<T, HeadDim, Unit>(s, queries, s.set, 0, first, smaller(s.set.padded() - first, most));
+        hold_query_rows<T, HeadDim, Unit>(s, queries, s.set, 0, first, rows);
         __syncthreads();
+    }
+
+    /// Starts the copies of the first round of all slots; no rows are needed yet.
+    WINNOW_DEVICE void begin() const {
+#pragma unroll 1
+        for (int slot = 0; slot < tile.tiles; ++slot) {
+            std::int32_t const item = slot * groups + group;
+            prune_branch const branch = begin(first_key(item));
+            if (lane % 4 == 0) branch_of(slot) = branch;
+            __syncwarp();
+            start(slot, item, 0, branch);
+        }
     }
 
     /// Scores all chunks of the block for the walkers whose rows are held. All tiles take equally many rounds, so that
     /// warpgroups go in step where they have to wait for slices of rows.
     WINNOW_DEVICE void run() {
-        std::int32_t const at_once = tile.tiles * groups, batches = ceil_div(work.items, at_once);
+        std::int32_t const at_once = tile.tiles * groups;
 #pragma unroll 1
-        for (int slot = 0; slot < tile.tiles; ++slot) {
-            std::int32_t const item = slot * groups + group;
-            prune_branch const branch = begin(first_key(item));
-            if (threadIdx.x % 4 == 0) branch_of(slot) = branch;
-            __syncwarp();
-            start(slot, item, 0);
-        }
+        for (std::int32_t first = group; first - group < items; first += at_once)
 #pragma unroll 1
-        for (std::int32_t batch = 0; batch < batches; ++batch)
+            for (std::int32_t round = 0; round < rounds.count; ++round)
 #pragma unroll 1
-            for (std::int32_t round = 0; round < work.rounds.count; ++round)
+                for (std::int32_t slice = 0; slice < slices; ++slice) {
+                    if (slices > 1) hold(slice);
+                    int const step = closes(round) ? 2 : 1;
 #pragma unroll 1
-                for (std::int32_t slice = 0; slice < work.slices; ++slice) {
-                    if (work.slices > 1) hold(slice);
-#pragma unroll 1
-                    for (int slot = 0; slot < tile.tiles; slot += closes(round) ? 2 : 1)
-                        visit(slot, batch * at_once + slot * groups + group, round, slice);
+                    for (int slot = 0; slot < tile.tiles; slot += step)
+                        visit(slot, first + slot * groups, round, slice);
                 }
     }
 };
