@@ -84,12 +84,12 @@ inline constexpr std::size_t prune_walk_rows_offset = round_up<std::size_t>(size
 /// Where pieces of keys of one request and KV head lie, as far as one multiplication of 32 bits finds them: caches in one
 /// piece, of any stride that fits.
 template <class T>
-struct key_row_source {
+struct walk_key_source {
     std::uintptr_t first = 0;  ///< piece of key 0
     std::uint32_t stride = 0;  ///< bytes
     bool linear;               ///< false: pages, or a stride that does not fit
 
-    WINNOW_DEVICE key_row_source(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
+    WINNOW_DEVICE walk_key_source(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
                                  std::int32_t channel) {
         tensor_view<T const, 4> const& keys = a.params.keys;
         kv_index const& kv = a.params.kv;
@@ -142,7 +142,7 @@ struct prune_walk {
         ptx::shared_address(queries) + a.walk_rows * HeadDim * 2 + (group * tile.tiles * 4 + warp) * warp_bytes;
     std::int32_t descriptor =
         uniform(static_cast<std::int32_t>(row_tile::key_descriptor(ptx::shared_address(queries))));
-    key_row_source<T> source = key_row_source<T>(a, s.work.request, s.work.kv_head, lane % pieces * 8);
+    walk_key_source<T> source = walk_key_source<T>(a, s.work.request, s.work.kv_head, lane % pieces * 8);
 
     /// Whose rows a tile is scored with, counted from the first walker whose rows are held; 0 where there is one.
     [[nodiscard]] WINNOW_DEVICE std::int32_t walker_of(std::int32_t item) const {
