@@ -472,7 +472,7 @@ TEST_CASE("prune: warpgroups take several tiles in turn where lists are many", "
                                    .values = draw::integers});
             INFO("head_dim " << head_dim << ", path " << static_cast<int>(path));
             std::int32_t const walkers = units_of(method, 8, 2).walkers;
-            CHECK(chunks_per_block(prune_walk_tile::chunks, 746, 512, walkers, 8) == (walkers > 1 ? 256 : 512));
+            CHECK(chunks_per_block(prune_walk_tile::chunks, 746, 512, walkers, 8, prune_most_chunks_alone) == 512);
             check_prune(in, method);
         }
 }

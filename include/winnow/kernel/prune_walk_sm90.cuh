@@ -56,7 +56,8 @@ WINNOW_DEVICE void prepare_walk(prune_arguments<T> const& a, prune_walk_storage<
         work.first_chunk = first_chunk;
         work.chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
         work.rows = set.padded();
-        work.hold(set.walkers_held(prune_walk_rows_held(HeadDim)));
+        work.tiles = ceil_div(work.chunks, prune_walk_tile::chunks);
+        work.hold(set.walkers_held(prune_walk_rows_held(HeadDim)), prune_walk_tile_of(HeadDim).tiles);
         work.slices = set.slices(prune_walk_rows_held(HeadDim));
         work.all_visible =
             place.eligible <= looking_position(a.params.mask.kind, place.span.first, place.request.keys) + 1;
@@ -86,16 +87,17 @@ __global__ void __launch_bounds__(prune_walk_bounds<HeadDim>::threads, 1)
     if (leaves_early(a, b)) return;
     ptx::wait_for_earlier_grids();
     if (t == 0) prepare_walk<T, HeadDim, Unit>(a, shared);
-    for (std::int32_t c = t; c < prune_most_chunks; c += threads) shared.best[c] = 0;
     __syncthreads();
     prune_walk_work& work = shared.work;
     if (work.chunks == 0) return;
     std::int32_t const walkers = shared.set.walkers, walkers_held = work.walkers;
+    if (walkers > 1)
+        for (std::int32_t c = t; c < work.chunks; c += threads) shared.best[c] = 0;  // scores come behind a barrier
 #pragma unroll 1
     for (std::int32_t first_walker = 0; first_walker < walkers; first_walker += walkers_held) {
         if (first_walker > 0) {
             __syncthreads();
-            if (t == 0) work.hold(smaller(walkers_held, walkers - first_walker));
+            if (t == 0) work.hold(smaller(walkers_held, walkers - first_walker), prune_walk_tile_of(HeadDim).tiles);
             __syncthreads();
         }
         // Keys are on their way while rows are brought in.

@@ -31,12 +31,13 @@ status launch_score(prune_arguments<T> const& a, dim3 blocks, cudaStream_t strea
                          prune_rows_behind<HeadDim, Unit> + room, stream, a, order);
 }
 
-/// Chunks of a scoring block, and blocks along x.
+/// Chunks of a scoring block, `most` at most, and blocks along x.
 template <class T>
-dim3 deal_chunks(prune_arguments<T>& a, std::int32_t per_tile, std::int32_t tiles) {
+dim3 deal_chunks(prune_arguments<T>& a, std::int32_t per_tile, std::int32_t tiles, std::int32_t most) {
     std::int32_t const candidates = stage_candidates(a.params.method, a.stage, a.shape.max_keys);
-    a.chunks_per_block = chunks_per_block(
-        per_tile, candidates, std::int64_t{a.lists_of_slab} * a.units.units * a.shape.batch, a.units.walkers, tiles);
+    a.chunks_per_block =
+        chunks_per_block(per_tile, candidates, std::int64_t{a.lists_of_slab} * a.units.units * a.shape.batch,
+                         a.units.walkers, tiles, most);
     return dim3(static_cast<unsigned>(a.lists_of_slab * ceil_div(candidates, a.chunks_per_block)),
                 static_cast<unsigned>(a.units.units), static_cast<unsigned>(a.shape.batch));
 }
@@ -49,7 +50,7 @@ status launch_walk(prune_arguments<T> a, cudaStream_t stream, launch_order order
                             prune_walk_rows_held(HeadDim), rows_of_product(Unit));
     std::size_t const held = prune_walk_held_bytes<HeadDim>(a.walk_rows);
     std::int32_t const warpgroups = prune_walk_warpgroups(HeadDim, held), tiles = warpgroups * tile.tiles;
-    dim3 const blocks = deal_chunks(a, tile.chunks, tiles);
+    dim3 const blocks = deal_chunks(a, tile.chunks, tiles, prune_most_chunks_alone);
     return launch_kernel(prune_walk_sm90<T, HeadDim, Unit>, blocks, warpgroups * 128,
                          held + static_cast<std::size_t>(tiles) * tile.keys * HeadDim * sizeof(T), stream, a, order);
 }
@@ -75,7 +76,8 @@ status launch_score(prune_arguments<T>& a, product_unit unit, cudaStream_t strea
             return launch_walk<HeadDim, product_unit::warpgroup_few>(a, stream, order);
     }
     constexpr prune_tuning tuning = prune_tuning_of(HeadDim, How);
-    dim3 const blocks = deal_chunks(a, chunks_per_tile(How, tuning.key_tiles), tuning.warps);
+    dim3 const blocks = deal_chunks(a, chunks_per_tile(How, tuning.key_tiles), tuning.warps,
+                                    a.units.walkers > 1 ? prune_most_chunks : prune_most_chunks_alone);
     if constexpr (How == scorer::tree_probe && !widens)
         if (unit == product_unit::turned)
             return launch_score<HeadDim, How, product_unit::turned>(a, blocks, stream, order);

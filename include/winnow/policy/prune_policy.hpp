@@ -26,14 +26,16 @@ struct prune_tuning {
     int blocks;     ///< blocks that a multiprocessor shall hold, which bounds registers
 };
 
-inline constexpr int prune_score_warps = 4;           ///< of a scoring block
-inline constexpr int prune_key_rows = 16;             ///< keys of one tile: the rows of mma.sync's left operand
-inline constexpr int prune_row_tile = 8;              ///< query rows of one product of a warp: its columns
-inline constexpr int prune_row_group = 64;            ///< the same of a warpgroup
-inline constexpr int prune_few_rows = 16;             ///< the same where walkers have few rows
-inline constexpr int prune_query_bytes = 64 * 1024;   ///< averaged query rows that a block holds in shared memory
-inline constexpr int prune_most_chunks = 256;         ///< chunks of a block whose walkers share scores in shared memory
-inline constexpr int prune_most_chunks_alone = 1024;  ///< of one walker: the more chunks, the less its rows cost
+inline constexpr int prune_score_warps = 4;          ///< of a scoring block
+inline constexpr int prune_key_rows = 16;            ///< keys of one tile: the rows of mma.sync's left operand
+inline constexpr int prune_row_tile = 8;             ///< query rows of one product of a warp: its columns
+inline constexpr int prune_row_group = 64;           ///< the same of a warpgroup
+inline constexpr int prune_few_rows = 16;            ///< the same where walkers have few rows
+inline constexpr int prune_query_bytes = 64 * 1024;  ///< averaged query rows that a block holds in shared memory
+inline constexpr int prune_most_chunks = 256;        ///< chunks of a block whose walkers share scores in shared memory
+inline constexpr int prune_most_chunks_alone =
+    1024;  ///< of one walker: the more chunks, the less its rows cost; and of
+           ///< all walkers by warpgroups, which have the room
 inline constexpr std::int64_t prune_blocks_wanted = 1024;        ///< about 4 blocks for every place on a large device
 inline constexpr std::int64_t prune_blocks_at_a_time = 264;      ///< two for each multiprocessor of a large device
 inline constexpr int prune_select_threads = 512;                 ///< one list a block
@@ -145,9 +147,8 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_tile(scorer s, int key_tile
 /// Chunks of one scoring block, whole tiles: many, so that query rows are brought in for many, where lists leave
 /// prune_blocks_wanted blocks; few, where they do not, but no more blocks than run at a time while warps are idle.
 WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile, std::int32_t candidates,
-                                                           std::int64_t lists, std::int32_t walkers,
-                                                           std::int32_t warps) {
-    std::int32_t const most = walkers > 1 ? prune_most_chunks : prune_most_chunks_alone;
+                                                           std::int64_t lists, std::int32_t walkers, std::int32_t warps,
+                                                           std::int32_t most) {
     std::int32_t chunks = per_tile;
     while (chunks * 2 <= most) {
         bool const enough = lists * ceil_div(candidates, chunks * 2) >= prune_blocks_wanted;
@@ -156,6 +157,14 @@ WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile
         chunks *= 2;
     }
     return chunks;
+}
+
+/// The same of blocks of warps.
+WINNOW_HOST_DEVICE constexpr std::int32_t chunks_per_block(std::int32_t per_tile, std::int32_t candidates,
+                                                           std::int64_t lists, std::int32_t walkers,
+                                                           std::int32_t warps) {
+    return chunks_per_block(per_tile, candidates, lists, walkers, warps,
+                            walkers > 1 ? prune_most_chunks : prune_most_chunks_alone);
 }
 
 /// Query heads whose rows are scored together, against the same probes: the KV group where all of them share the probes

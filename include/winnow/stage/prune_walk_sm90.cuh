@@ -33,26 +33,26 @@ struct prune_walk_work {
     std::int32_t request, kv_head;
     std::int32_t first_chunk, chunks;  ///< candidates of the list
     std::int32_t walkers;              ///< whose rows are held: each goes down every chunk by itself
-    std::uint32_t inverse;             ///< ceil(2^shift / walkers): an item is divided by them in two instructions
-    /// Tiles of all walkers; those of one tile are worked on side by side, and find common keys in L1.
-    std::int32_t items;
+    std::uint32_t inverse;             ///< ceil(2^shift / walkers): a turn is divided by them in two instructions
+    std::int32_t tiles;                ///< of chunks
+    /// What the tiles of a warpgroup are taken in: tiles side by side, of one walker. Those of all walkers for the same
+    /// tiles are worked on side by side, and find common keys in L1.
+    std::int32_t turns;
     std::int32_t rows;       ///< of one walker that are held
     std::int32_t rows_held;  ///< of all of them: of a panel
     std::int32_t slices;     ///< more than 1: rows of the one walker pass by in slices
     bool all_visible;        ///< every row may see every key
-    bool paired;             ///< tiles of a warpgroup share their last round: see prune_walk::closes
     prune_rounds rounds;
     std::uint32_t* scores;  ///< [chunk]
 
-    /// Exact for items below 2^shift / walkers and products below 2^32: blocks have few tiles of a walker.
+    /// Exact for turns below 2^shift / walkers and products below 2^32: blocks have few tiles of a walker.
     static constexpr int shift = 24;
 
-    /// Rows of `count` walkers. Tiles that a warpgroup takes one after the other belong to one walker, or to several.
-    WINNOW_DEVICE void hold(std::int32_t count) {
+    /// Rows of `count` walkers, for warpgroups that take `at_once` tiles at a time.
+    WINNOW_DEVICE void hold(std::int32_t count, std::int32_t at_once) {
         walkers = count;
         inverse = static_cast<std::uint32_t>(ceil_div(1 << shift, count));
-        paired = static_cast<std::int32_t>(blockDim.x / 128) % count == 0;
-        items = ceil_div(chunks, prune_walk_tile::chunks) * count;
+        turns = ceil_div(tiles, at_once) * count;
         rows_held = count * rows;
     }
 };
@@ -68,7 +68,7 @@ struct alignas(128) prune_walk_storage {
     prune_row_set set;
     prune_walk_work work;
     std::int32_t looking[prune_walk_rows_held(HeadDim)];  ///< position each row looks from
-    std::uint32_t best[prune_most_chunks];                ///< ordered_key of each chunk, over the walkers of the unit
+    std::uint32_t best[prune_most_chunks_alone];          ///< ordered_key of each chunk, over the walkers of the unit
     prune_branch branch[tile.warpgroups * tile.tiles][tile.chunks];
     /// Positions of the keys of each warp's part of a tile: left probes of its eight chunks, then right ones.
     alignas(16) std::int32_t probe[tile.warpgroups * tile.tiles][4][prune_walk_warp_keys];
@@ -90,7 +90,7 @@ struct walk_key_source {
     bool linear;               ///< false: pages, or a stride that does not fit
 
     WINNOW_DEVICE walk_key_source(prune_arguments<T> const& a, std::int32_t b, std::int32_t kv_head,
-                                 std::int32_t channel) {
+                                  std::int32_t channel) {
         tensor_view<T const, 4> const& keys = a.params.keys;
         kv_index const& kv = a.params.kv;
         std::int64_t const bytes = keys.stride[1] * static_cast<std::int64_t>(sizeof(T));
@@ -124,14 +124,14 @@ struct prune_walk {
     unsigned char* queries;
     // What of the work a round asks for, in registers: shared memory would be read again behind every wait.
     prune_rounds rounds = s.work.rounds;
-    std::int32_t items = uniform(s.work.items);
+    std::int32_t tiles = uniform(s.work.tiles);
+    std::int32_t turns = uniform(s.work.turns);
     std::int32_t walkers = uniform(s.work.walkers);
     std::uint32_t walkers_inverse = static_cast<std::uint32_t>(uniform(static_cast<std::int32_t>(s.work.inverse)));
     std::int32_t slices = uniform(s.work.slices);
     std::int32_t rows = uniform(s.work.rows);
     std::int32_t rows_held = uniform(s.work.rows_held);
     bool all_visible = s.work.all_visible;
-    bool paired = s.work.paired;
     bool by_l1 = s.set.walkers > 1;                            ///< several walkers look at common keys
     int group = uniform(static_cast<int>(threadIdx.x / 128));  ///< warpgroup
     std::int32_t groups = static_cast<std::int32_t>(blockDim.x / 128);
@@ -144,16 +144,18 @@ struct prune_walk {
         uniform(static_cast<std::int32_t>(row_tile::key_descriptor(ptx::shared_address(queries))));
     walk_key_source<T> source = walk_key_source<T>(a, s.work.request, s.work.kv_head, lane % pieces * 8);
 
-    /// Whose rows a tile is scored with, counted from the first walker whose rows are held; 0 where there is one.
-    [[nodiscard]] WINNOW_DEVICE std::int32_t walker_of(std::int32_t item) const {
-        return item - tile_of(item) * walkers;
+    /// First tile of a turn; beyond the last tile, there is nothing to do.
+    [[nodiscard]] WINNOW_DEVICE std::int32_t tile_of(std::int32_t turn) const { return passes(turn) * tile.tiles; }
+    /// Whose rows a turn is scored with, counted from the first walker whose rows are held.
+    [[nodiscard]] WINNOW_DEVICE std::int32_t walker_of(std::int32_t turn) const {
+        return turn - passes(turn) * walkers;
     }
-    [[nodiscard]] WINNOW_DEVICE std::int32_t tile_of(std::int32_t item) const {
-        return static_cast<std::int32_t>(static_cast<std::uint32_t>(item) * walkers_inverse >> prune_walk_work::shift);
+    [[nodiscard]] WINNOW_DEVICE std::int32_t passes(std::int32_t turn) const {
+        return static_cast<std::int32_t>(static_cast<std::uint32_t>(turn) * walkers_inverse >> prune_walk_work::shift);
     }
-    /// This lane's chunk, counted from the block's first.
-    [[nodiscard]] WINNOW_DEVICE std::int32_t chunk_of(std::int32_t item) const {
-        return tile_of(item) * tile.chunks + warp * 8 + lane / 4;
+    /// This lane's chunk of a tile, counted from the block's first.
+    [[nodiscard]] WINNOW_DEVICE std::int32_t chunk_of(std::int32_t t) const {
+        return t * tile.chunks + warp * 8 + lane / 4;
     }
     [[nodiscard]] WINNOW_DEVICE prune_branch& branch_of(int slot) const {
         return s.branch[group * tile.tiles + slot][warp * 8 + lane / 4];
@@ -162,10 +164,10 @@ struct prune_walk {
         return s.probe[group * tile.tiles + slot][warp];
     }
 
-    /// First key of this lane's chunk of an item; below 0 if there is none.
-    [[nodiscard]] WINNOW_DEVICE std::int32_t first_key(std::int32_t item) const {
-        std::int32_t const chunk = chunk_of(item);
-        if (item >= items || chunk >= s.work.chunks) return -1;
+    /// First key of this lane's chunk of a tile; below 0 if there is none.
+    [[nodiscard]] WINNOW_DEVICE std::int32_t first_key(std::int32_t t) const {
+        std::int32_t const chunk = chunk_of(t);
+        if (chunk >= s.work.chunks) return -1;
         return s.place.left(s.work.first_chunk + chunk, a.params.method.window.sinks, rounds.size);
     }
     /// A chunk before the first round.
@@ -255,16 +257,14 @@ struct prune_walk {
 
     /// True for the last round where two tiles share it: a shortened search looks at one key of a chunk at most, so keys
     /// of an even slot and of the one behind it make one tile, in the latter.
-    [[nodiscard]] WINNOW_DEVICE bool closes(std::int32_t round) const {
-        return tile.tiles > 1 && paired && rounds.last(round);
-    }
+    [[nodiscard]] WINNOW_DEVICE bool closes(std::int32_t round) const { return tile.tiles > 1 && rounds.last(round); }
 
-    /// Starts the copies of a round of the tile in `slot`; one group for every slot, so that groups can be counted.
-    WINNOW_DEVICE void start(int slot, std::int32_t item, std::int32_t round, prune_branch const& branch) const {
-        bool copies = item < items;
+    /// Starts the copies of a round of tile `t` in `slot`; one group for every slot, so that groups can be counted.
+    WINNOW_DEVICE void start(int slot, std::int32_t t, std::int32_t round, prune_branch const& branch) const {
+        bool copies = t < tiles;
         prune_probes at = branch.probes(rounds, round);
         if (closes(round)) {
-            copies = slot % 2 == 1 && item - groups < items;
+            copies = slot % 2 == 1 && t - 1 < tiles;
             if (copies) at = {branch_of(slot - 1).probes(rounds, round).left, at.left};
         }
         if (copies) {
@@ -281,7 +281,7 @@ struct prune_walk {
 
     /// One round of the tile in `slot`, or of both tiles from there on that share it: products with the rows of `slice`,
     /// and behind the last of them the decision and the copies of the next round, or of the first one of the tile after it.
-    WINNOW_DEVICE void visit(int slot, std::int32_t item, std::int32_t round, std::int32_t slice) {
+    WINNOW_DEVICE void visit(int slot, std::int32_t turn, std::int32_t round, std::int32_t slice) {
         bool const decides = slice + 1 == slices, done = round + 1 == rounds.count, two = closes(round);
         int const keys_slot = two ? slot + 1 : slot;
         if (slices > 1)
@@ -291,18 +291,18 @@ struct prune_walk {
         else
             ptx::copy_async_wait<tile.tiles - 1>();
         __syncwarp();
-        std::int32_t const ahead = done ? tile.tiles * groups : 0;
+        std::int32_t const t = tile_of(turn) + slot, then = done ? tile_of(turn + groups) + slot : t;
         prune_branch branch{0, 0, 0, minus_infinity}, other = branch;
-        if (item < items) {
+        if (t < tiles) {
             std::int32_t const* const position = probes_of(keys_slot) + lane / 4;
             prune_probes const at{position[0], position[8]};
             branch = branch_of(slot);
             if (two) other = branch_of(keys_slot);
             // Loaded behind products.
-            std::int32_t const next = decides && done ? first_key(item + ahead) : -1,
-                               next_other = decides && two ? first_key(item + groups + ahead) : -1;
+            std::int32_t const next = decides && done ? first_key(then) : -1,
+                               next_other = decides && two ? first_key(then + 1) : -1;
             float found[1][2] = {{minus_infinity, minus_infinity}};
-            multiply(found[0], keys_slot, at, walker_of(item) * rows);
+            multiply(found[0], keys_slot, at, walker_of(turn) * rows);
             quad_maximum(found);
             bool const writes = lane % 4 == 0;
             if (slices > 1) {
@@ -319,8 +319,8 @@ struct prune_walk {
             else
                 branch.descend(at, found[0][0], found[0][1]);
             if (done) {
-                if (writes) put(item, branch.score);
-                if (writes && two) put(item + groups, other.score);
+                if (writes) put(t, branch.score);
+                if (writes && two) put(t + 1, other.score);
                 branch = begin(next), other = begin(next_other);
             }
             __syncwarp();
@@ -329,11 +329,11 @@ struct prune_walk {
         }
         if (!decides) return;
         __syncwarp();
-        start(slot, item + ahead, done ? 0 : round + 1, branch);
-        if (two) start(keys_slot, item + groups + ahead, 0, other);
+        start(slot, then, done ? 0 : round + 1, branch);
+        if (two) start(keys_slot, then + 1, 0, other);
     }
-    WINNOW_DEVICE void put(std::int32_t item, float score) const {
-        std::int32_t const chunk = chunk_of(item);
+    WINNOW_DEVICE void put(std::int32_t t, float score) const {
+        std::int32_t const chunk = chunk_of(t);
         if (chunk >= s.work.chunks) return;
         if (s.set.walkers > 1)
             atomicMax(&s.best[chunk], ordered_key(score));  // exact in any order
@@ -354,20 +354,19 @@ struct prune_walk {
     WINNOW_DEVICE void begin() const {
 #pragma unroll 1
         for (int slot = 0; slot < tile.tiles; ++slot) {
-            std::int32_t const item = slot * groups + group;
-            prune_branch const branch = begin(first_key(item));
+            std::int32_t const t = tile_of(group) + slot;
+            prune_branch const branch = begin(first_key(t));
             if (lane % 4 == 0) branch_of(slot) = branch;
             __syncwarp();
-            start(slot, item, 0, branch);
+            start(slot, t, 0, branch);
         }
     }
 
     /// Scores all chunks of the block for the walkers whose rows are held. All tiles take equally many rounds, so that
     /// warpgroups go in step where they have to wait for slices of rows.
     WINNOW_DEVICE void run() {
-        std::int32_t const at_once = tile.tiles * groups;
 #pragma unroll 1
-        for (std::int32_t first = group; first - group < items; first += at_once)
+        for (std::int32_t first = 0; first < turns; first += groups)
 #pragma unroll 1
             for (std::int32_t round = 0; round < rounds.count; ++round)
 #pragma unroll 1
@@ -375,8 +374,7 @@ struct prune_walk {
                     if (slices > 1) hold(slice);
                     int const step = closes(round) ? 2 : 1;
 #pragma unroll 1
-                    for (int slot = 0; slot < tile.tiles; slot += step)
-                        visit(slot, first + slot * groups, round, slice);
+                    for (int slot = 0; slot < tile.tiles; slot += step) visit(slot, first + group, round, slice);
                 }
     }
 };
