@@ -31,44 +31,54 @@ struct prune_walk_bounds {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// Finds out what the block has to do; no chunks: nothing. One thread calls it, and its block waits.
+/// Finds out which rows the block scores with; none: there is nothing to do. Reads nothing that a kernel of pruning writes.
+/// One thread calls it, and its block waits.
 template <class T, int HeadDim, product_unit Unit>
-WINNOW_DEVICE void prepare_walk(prune_arguments<T> const& a, prune_walk_storage<HeadDim>& shared) {
-    prune_method const& m = a.params.method;
-    prune_stage const& stage = m.stages[a.stage];
+WINNOW_DEVICE void prepare_rows(prune_arguments<T> const& a, prune_walk_storage<HeadDim>& shared) {
     // Lists first: blocks that run together look at the same chunks of one KV head, which L2 then holds.
     std::int32_t const lists = a.lists_of_slab, tile = blockIdx.x / lists, index = blockIdx.x - tile * lists,
-                       unit = blockIdx.y, b = blockIdx.z;
-    std::int32_t const first_chunk = tile * a.chunks_per_block;
+                       unit = blockIdx.y, b = blockIdx.z, stride = a.params.method.stages[a.stage].query_stride;
     std::int32_t const first_head = unit * a.units.walkers * a.units.heads;
-    prune_place place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
-    find_candidates(a, place);
+    prune_place const place = place_of(a, index, list_head_of(first_head, a.shape.heads, a.list_heads), b);
     prune_walk_work work{};
-    // A stage that keeps all its candidates needs no scores.
-    if (place.due && place.candidates > stage.keep && first_chunk < place.candidates) {
-        std::int32_t const first_group = place.span.first / stage.query_stride;
-        prune_row_set const set{first_group,     place.span.last / stage.query_stride - first_group + 1,
+    if (place.due && place.span.first <= place.span.last) {
+        std::int32_t const first_group = place.span.first / stride;
+        prune_row_set const set{first_group,     place.span.last / stride - first_group + 1,
                                 first_head,      a.units.heads,
                                 a.units.walkers, rows_of_product(Unit)};
         shared.place = place, shared.set = set;
         shared.source = query_source_of(a, place);
         work.request = b, work.kv_head = first_head / a.shape.group();
-        work.first_chunk = first_chunk;
-        work.chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
+        work.first_chunk = tile * a.chunks_per_block;
         work.rows = set.padded();
-        work.tiles = ceil_div(work.chunks, prune_walk_tile::chunks);
-        work.hold(set.walkers_held(prune_walk_rows_held(HeadDim)), prune_walk_tile_of(HeadDim).tiles);
+        work.hold(set.walkers_held(prune_walk_rows_held(HeadDim)));
         work.slices = set.slices(prune_walk_rows_held(HeadDim));
         work.all_visible =
             place.eligible <= looking_position(a.params.mask.kind, place.span.first, place.request.keys) + 1;
-        // Only a list's last chunk can be cut short.
-        bool const whole_chunks =
-            first_chunk + work.chunks < place.candidates ||
-            place.left(place.candidates - 1, m.window.sinks, stage.chunk) + stage.chunk <= place.eligible;
-        work.rounds = prune_rounds::of(stage.chunk, whole_chunks);
-        work.scores = a.scores + a.score_row(b, unit, index) * a.score_width + first_chunk;
+        work.scores = a.scores + a.score_row(b, unit, index) * a.score_width + work.first_chunk;
     }
     shared.work = work;
+}
+
+/// Finds out which chunks it scores. One thread calls it behind prepare_rows, if there are rows, while others bring these
+/// in.
+template <class T, int HeadDim>
+WINNOW_DEVICE void prepare_chunks(prune_arguments<T> const& a, prune_walk_storage<HeadDim>& shared) {
+    prune_method const& m = a.params.method;
+    prune_stage const& stage = m.stages[a.stage];
+    prune_place place = shared.place;
+    find_candidates(a, place);
+    prune_walk_work& work = shared.work;
+    // A stage that keeps all its candidates needs no scores.
+    if (place.candidates <= stage.keep || work.first_chunk >= place.candidates) return;
+    shared.place.candidates = place.candidates;
+    work.chunks = smaller(a.chunks_per_block, place.candidates - work.first_chunk);
+    work.tiles = ceil_div(work.chunks, prune_walk_tile::chunks);
+    // Only a list's last chunk can be cut short.
+    bool const whole_chunks =
+        work.first_chunk + work.chunks < place.candidates ||
+        place.left(place.candidates - 1, m.window.sinks, stage.chunk) + stage.chunk <= place.eligible;
+    work.rounds = prune_rounds::of(stage.chunk, whole_chunks);
 }
 
 #endif
@@ -85,31 +95,41 @@ __global__ void __launch_bounds__(prune_walk_bounds<HeadDim>::threads, 1)
 
     ptx::let_later_grid_start();
     if (leaves_early(a, b)) return;
-    ptx::wait_for_earlier_grids();
-    if (t == 0) prepare_walk<T, HeadDim, Unit>(a, shared);
+    if (t == 0) prepare_rows<T, HeadDim, Unit>(a, shared);
     __syncthreads();
     prune_walk_work& work = shared.work;
-    if (work.chunks == 0) return;
-    std::int32_t const walkers = shared.set.walkers, walkers_held = work.walkers;
-    if (walkers > 1)
-        for (std::int32_t c = t; c < work.chunks; c += threads) shared.best[c] = 0;  // scores come behind a barrier
+    if (work.rows == 0) return ptx::wait_for_earlier_grids();
+        // Numbers are read again where they are needed: registers are short while keys are searched.
 #pragma unroll 1
-    for (std::int32_t first_walker = 0; first_walker < walkers; first_walker += walkers_held) {
-        if (first_walker > 0) {
-            __syncthreads();
-            if (t == 0) work.hold(smaller(walkers_held, walkers - first_walker), prune_walk_tile_of(HeadDim).tiles);
-            __syncthreads();
+    for (std::int32_t first_walker = 0; first_walker < shared.set.walkers; first_walker += work.walkers) {
+        // All warps bring rows in, but for one that first finds the chunks.
+        std::int32_t const busy = first_walker == 0 ? 32 : 0,
+                           held = smaller(work.walkers, shared.set.walkers - first_walker);
+        if (first_walker > 0) __syncthreads();
+        if (work.slices == 1 && t >= busy)
+            hold_walk_rows<T, HeadDim, Unit>(shared, queries, first_walker, 0, held * work.rows, t - busy,
+                                             threads - busy);
+        ptx::copy_async_commit();
+        if (first_walker == 0) ptx::wait_for_earlier_grids();
+        if (t == 0) {
+            if (first_walker == 0)
+                prepare_chunks(a, shared);
+            else
+                work.hold(held);
         }
-        // Keys are on their way while rows are brought in.
+        __syncthreads();
+        if (work.chunks == 0) return ptx::copy_async_wait<0>();
+        if (shared.set.walkers > 1 && first_walker == 0)
+            for (std::int32_t c = t; c < work.chunks; c += threads) shared.best[c] = 0;
+        // Keys are on their way while rows arrive.
         prune_walk<T, HeadDim, Unit> walk{a, shared, queries};
         walk.begin();
-        if (work.slices == 1) {
-            hold_query_rows<T, HeadDim, Unit>(shared, queries, shared.set, first_walker, 0, work.rows_held);
-            __syncthreads();
-        }
+        ptx::copy_async_wait<prune_walk_tile_of(HeadDim).tiles>();
+        ptx::async_proxy_fence();
+        __syncthreads();
         walk.run();
     }
-    if (walkers == 1) return;
+    if (shared.set.walkers == 1) return;
     __syncthreads();
     for (std::int32_t c = t; c < work.chunks; c += threads) work.scores[c] = shared.best[c];
 #endif
