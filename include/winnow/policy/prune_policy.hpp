@@ -36,13 +36,13 @@ inline constexpr int prune_most_chunks = 256;        ///< chunks of a block whos
 inline constexpr int prune_most_chunks_alone =
     1024;  ///< of one walker: the more chunks, the less its rows cost; and of
            ///< all walkers by warpgroups, which have the room
-inline constexpr std::int64_t prune_blocks_wanted = 1024;        ///< about 4 blocks for every place on a large device
-inline constexpr std::int64_t prune_blocks_at_a_time = 264;      ///< two for each multiprocessor of a large device
-inline constexpr int prune_select_threads = 512;                 ///< one list a block
-inline constexpr int prune_select_blocks = 3;                    ///< that a multiprocessor shall hold
-inline constexpr int prune_select_cached = 16384;                ///< scores that selection keeps in shared memory
-inline constexpr int prune_select_in_place = 2048;               ///< at decode scoring blocks select among no more
-inline constexpr int begin_step_threads = 256;                   ///< counters that a block clears
+inline constexpr std::int64_t prune_blocks_wanted = 1024;    ///< about 4 blocks for every place on a large device
+inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each multiprocessor of a large device
+inline constexpr int prune_select_threads = 512;             ///< one list a block
+inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold
+inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
+inline constexpr int prune_select_in_place = 2048;           ///< at decode scoring blocks select among no more
+inline constexpr int begin_step_threads = 256;               ///< counters that a block clears
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.
 WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
