@@ -11,7 +11,7 @@ namespace winnow::ptx {
 /// before; the same holds for this thread and those that counted earlier.
 WINNOW_DEVICE std::int32_t count_arrival(std::int32_t* counter) {
     std::int32_t before;
-    asm volatile("atom.add.acq_rel.gpu.s32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+    asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
     return before;
 }
 

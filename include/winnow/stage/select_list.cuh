@@ -7,7 +7,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/policy/prune_policy.hpp"
-#include "winnow/ptx/arrival.cuh"
+#include "winnow/ptx/atomic.cuh"
 #include "winnow/stage/prune_place.cuh"
 #include "winnow/tile/top_k.cuh"
 
@@ -104,7 +104,7 @@ WINNOW_DEVICE bool arrives_last(std::int32_t& shared, prune_arguments<T> const& 
     __syncthreads();
     if (threadIdx.x == 0) {
         std::int32_t const blocks = a.groups.units * ceil_div(candidates, a.chunks_per_block);
-        shared = ptx::arrive(a.arrived + group) == blocks - 1;
+        shared = ptx::count_arrival(a.arrived + group) == blocks - 1;
         if (shared) a.arrived[group] = 0;  // for the next stage
     }
     __syncthreads();
