@@ -76,10 +76,11 @@ struct prune_walk_tile {
     WINNOW_HOST_DEVICE constexpr int threads() const { return warpgroups * 128; }
 };
 
-inline constexpr std::size_t prune_walk_query_bytes = 128 * 1024;  ///< averaged query rows that a block holds
-inline constexpr std::size_t prune_walk_block_bytes = 227 * 1024;  ///< shared memory that a block may have
+inline constexpr std::size_t kibibyte = 1024;
+inline constexpr std::size_t prune_walk_query_bytes = 128 * kibibyte;  ///< averaged query rows that a block holds
+inline constexpr std::size_t prune_walk_block_bytes = 227 * kibibyte;  ///< shared memory that a block may have
 inline constexpr std::size_t prune_walk_processor_bytes =
-    228 * 1024;  ///< of a multiprocessor, with 1 KB each for blocks
+    228 * kibibyte;  ///< of a multiprocessor, 1 KB of each block's
 
 /// 32 KB of keys for each warpgroup. Four of them, on one multiprocessor, keep 64 KB under way even while each works on a
 /// tile: L2 delivers 24 bytes a clock after 1000 clocks or more. Keys and products of head_dim 256 take 96 registers, and
