@@ -52,7 +52,9 @@ struct attend_tile {
 WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
     switch (p.rows) {
     case attend_rows::decode:
-        return p.head_dim <= 128 ? attend_tile{16, 64, 1, 4, 3, 2} : attend_tile{16, 64, 1, 4, 2};
+        return p.head_dim == 64    ? attend_tile{16, 64, 1, 4, 5, 2}
+               : p.head_dim == 128 ? attend_tile{16, 64, 1, 4, 3, 2}
+                                   : attend_tile{16, 64, 1, 4, 2};
     case attend_rows::medium:
         return {64, 64, 4, 1, 2};
     case attend_rows::large:

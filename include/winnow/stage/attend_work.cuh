@@ -94,7 +94,7 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
     std::int32_t const first = looking_position(p.mask.kind, first_position, keys);
     std::int32_t const last = looking_position(p.mask.kind, last_position, keys);
     walk.list = nullptr;
-    walk.list_count = 0;
+    std::int32_t listed = 0;  // used at the end, when it is there
     walk.block_shift = 0;
     if (!p.selection.empty()) {
         block_selection const& s = p.selection;
@@ -104,7 +104,7 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
         std::int32_t const head = a.list_heads.quotient(w.first_head);
         if (row >= 0 && row < s.blocks.extent[0]) {
             walk.list = s.blocks.data + s.blocks.offset(row, head, block);
-            walk.list_count = smaller(larger(s.counts(row, head, block), 0), s.capacity());
+            listed = s.counts(row, head, block);
         }
         walk.block_shift = 31 - __clz(s.block_size / granule_keys);
     }
@@ -119,6 +119,7 @@ WINNOW_DEVICE void begin_walk(key_walk& walk, attend_arguments<T> const& a, atte
         w.kv_head * p.values.stride[2] + base.outer * p.values.stride[0] + base.token * p.values.stride[1];
     walk.early = ranges_of(first, keys, p.window);
     walk.late = ranges_of(last, keys, p.window);
+    walk.list_count = smaller(larger(listed, 0), p.selection.capacity());
     walk.sequence = granules_of(first, last, keys, p.window, walk.list_count, granule_keys << walk.block_shift);
     if (a.schedule.attended == attended_keys::omitted) walk.sequence = omitted_granules(walk.late);
 }

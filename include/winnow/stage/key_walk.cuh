@@ -164,7 +164,7 @@ WINNOW_DEVICE void fetch_rows(std::uint32_t tile, std::int64_t token_stride, key
     static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
     if (step.plain) {
-        KV const* const from = step.row[first].*which + chunk * elements;
+        KV const* const from = step.row[0].*which + first * token_stride + chunk * elements;
         WINNOW_UNROLL
         for (int pass = 0; pass < Keys / rows_per_pass; ++pass)
             ptx::copy_async_16(tile + at(pass * rows_per_pass + first, chunk),

@@ -56,7 +56,8 @@ WINNOW_DEVICE void load_part(float (&part)[Channels], float const* from, bool ex
 /// at a time and together with their lses: each round of them is a trip to L2. `weights`: shared memory of the warp.
 template <int HeadDim, class T>
 WINNOW_DEVICE void merge_row(float (&weights)[32], attend_row_writer<T> const& row, std::int32_t pieces) {
-    constexpr int channels = HeadDim / 32, at_a_time = smaller(128 / channels, 32);
+    constexpr int channels = HeadDim / 32;
+    constexpr int at_a_time = smaller(112 / channels, 28);  // as many as leave room for three blocks' registers
     int const lane = threadIdx.x % 32;
     std::int64_t const first = row.partial_index() - row.w.split;
     float const* const lses = row.a.partial_lse + first;
