@@ -137,3 +137,15 @@ TEST_CASE("attend decode: one to eight queries a request, causal among them, aga
                 CHECK(plan.schedule.rows == attend_rows::decode);
             }
 }
+
+TEST_CASE("attend decode: splits of more than one round of the merge, against the oracle", "[gpu][small]") {
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        INFO("head_dim " << head_dim);
+        attend_input<bf16> in(
+            {.queries = {1, 1}, .keys = {7000, 4100}, .heads = 4, .kv_heads = 1, .head_dim = head_dim});
+        // Large scores, so that rounds differ in their maxima.
+        auto const plan = testing::check_attend(in, [](attend_params<bf16>& p) { p.scale = 1.0f; });
+        CHECK(plan.schedule.rows == attend_rows::decode);
+        CHECK(plan.schedule.splits > 28);
+    }
+}
