@@ -80,6 +80,7 @@ TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are m
                   16);  // all warps are busy as it is  // one decode step: blocks before chunks
             CHECK(chunks_per_block(tile, 1024, 4096, 4, 4) == prune_most_chunks);
             CHECK(chunks_per_block(tile, 1024, 4096, 1, 4) == prune_most_chunks_alone);
+            CHECK(chunks_per_block(32, 1024, 4096, 4, 8, prune_most_chunks_alone) == prune_most_chunks_alone);
             for (std::int64_t const lists : {1, 8, 64, 100, 4096})
                 for (std::int32_t const candidates : {1, 8, 500, 4092}) {
                     std::int32_t const chunks = chunks_per_block(tile, candidates, lists, 4, 4);
