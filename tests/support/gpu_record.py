@@ -22,6 +22,7 @@ import tree_hash
 
 TOOLS = ("memcheck", "racecheck")
 PROGRAM_SECONDS, SANITIZER_SECONDS = 900, 900
+AT_A_TIME = 6
 NO_DEVICE = 77
 
 
@@ -101,6 +102,14 @@ def report(label, result):
         print("\n".join("     | " + line for line in result["log"].splitlines()[-25:]), flush=True)
 
 
+def by_size(names):
+    """The programs with the longest sources first, which run longest."""
+    def size(name):
+        source = os.path.join(tree_hash.ROOT, "tests", name.removeprefix("gpu_").replace("_", "/", 1) + ".cu")
+        return os.path.getsize(source) if os.path.exists(source) else 0
+    return sorted(names, key=size, reverse=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default="build/gpu")
@@ -114,39 +123,38 @@ def main():
         names = [name for name in file.read().split() if re.search(args.only, name)]
     hash_before = tree_hash.tree_hash()
 
-    results = []
-    for name in names:
-        program = os.path.join(build, "tests", name)
-        if not os.path.exists(program):
-            result = {"name": name, "code": 1, "passed": 0, "failed": ["not built"], "skipped": 0, "errors": 0,
-                      "seconds": 0.0, "log": ""}
-        else:
-            result = run_program(program, os.path.join(out, name))
-        if result["code"] == NO_DEVICE:
-            print("skipped: no device")
-            return NO_DEVICE
-        results.append(result)
-        report("run", result)
-
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    sanitized = {}
-    for tool in () if args.no_sanitizer else TOOLS:
-        def check(name, tool=tool):
-            # Four at a time: the tools spend their time instrumenting on the processor, not on the device.
-            wrapper = (sanitizer, "--tool", tool, "--error-exitcode", "1")
-            try:
-                return run_program(os.path.join(build, "tests", name), os.path.join(out, f"{name}.{tool}"), wrapper,
-                                   ("[small]",), SANITIZER_SECONDS)
-            except OSError as error:
-                return {"name": name, "code": 1, "passed": 0, "failed": [str(error)], "skipped": 0, "errors": 0,
-                        "seconds": 0.0, "log": ""}
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(check, [name for name in names
-                                          if os.path.exists(os.path.join(build, "tests", name))]))
-        for result in found:
-            report(tool, result)
-        sanitized[tool] = {"programs": len(found), "cases": sum(r["passed"] + len(r["failed"]) for r in found),
-                           "errors": sum(r["errors"] for r in found), "failed": sum(len(r["failed"]) for r in found)}
+
+    def check(tool, name):
+        """A program by itself (tool "run"), or its [small] cases under a sanitizer."""
+        program, wrapper, spec, seconds = os.path.join(build, "tests", name), (), (), PROGRAM_SECONDS
+        label = os.path.join(out, name if tool == "run" else f"{name}.{tool}")
+        if tool != "run":
+            wrapper, spec = (sanitizer, "--tool", tool, "--error-exitcode", "1"), ("[small]",)
+            seconds = SANITIZER_SECONDS
+        try:
+            return run_program(program, label, wrapper, spec, seconds)
+        except OSError as error:  # not built, or no sanitizer
+            return {"name": os.path.basename(label), "code": 1, "passed": 0, "failed": [str(error)], "skipped": 0,
+                    "errors": 0, "seconds": 0.0, "log": ""}
+
+    # Several at a time: programs spend most of their time on the processor, on the reference or on instrumenting.
+    tools = ("run",) if args.no_sanitizer else ("run", *TOOLS)
+    found = {}
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+        started = {(tool, name): pool.submit(check, tool, name) for tool in tools for name in by_size(names)}
+        for tool in tools:
+            found[tool] = [started[tool, name].result() for name in names]
+            if any(result["code"] == NO_DEVICE for result in found[tool]):
+                pool.shutdown(cancel_futures=True)
+                print("skipped: no device")
+                return NO_DEVICE
+            for result in found[tool]:
+                report(tool, result)
+    results = found.pop("run")
+    sanitized = {tool: {"programs": len(of_tool), "cases": sum(r["passed"] + len(r["failed"]) for r in of_tool),
+                        "errors": sum(r["errors"] for r in of_tool), "failed": sum(len(r["failed"]) for r in of_tool)}
+                 for tool, of_tool in found.items()}
 
     record = {
         "tree_hash": hash_before,

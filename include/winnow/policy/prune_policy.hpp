@@ -58,12 +58,12 @@ WINNOW_HOST_DEVICE constexpr prune_tuning prune_tuning_of(int head_dim, scorer h
     bool const whole = reads_whole_chunks(how) || how == scorer::antidiagonal;
     bool const alone = unit == product_unit::warp || unit == product_unit::widened;
     bool const single = whole || how == scorer::tree_probe || head_dim > 128;
-    bool const few = (whole && head_dim > 128) || !alone || how == scorer::tree_probe_first;
+    bool const few = head_dim > 128 || !alone || how == scorer::tree_probe_first;
     return {.warps = prune_score_warps,
             .key_tiles = single ? 1 : 2,
-            .blocks = few                                            ? 2
-                      : how == scorer::tree_probe && head_dim <= 128 ? 4
-                                                                     : 3};
+            .blocks = few                         ? 2
+                      : how == scorer::tree_probe ? 4
+                                                  : 3};
 }
 
 /// Tree searches by warpgroups: keys lie in shared memory, tile by tile.

@@ -106,7 +106,7 @@ WINNOW_HOST_DEVICE constexpr key_range seen_keys(key_walk const& walk, key_part 
 template <class KV, int Keys>
 struct key_step {
     key_row<KV> row[Keys];
-    std::int32_t plain;                         ///< rows lie one token stride apart, nothing is hidden
+    std::int32_t plain;  ///< rows lie one token stride apart: only row[0] is set, nothing is hidden
     std::int32_t granule[Keys / granule_keys];  ///< first key | part (first keys are multiples of 8)
     std::int32_t masked[(Keys + 31) / 32];      ///< per warp of locating threads: some granule needs a mask
 };
@@ -135,15 +135,19 @@ WINNOW_DEVICE void locate_step(key_step<KV, Keys>& out, key_walk const& walk, st
     // Most steps of a long window lie inside it: no part to find, nothing to hide, and the same for all threads.
     bool const inside =
         index >= before_window && first >= walk.late.window_begin && first + Keys <= walk.early.window_end;
-    granule const g = inside ? granule{first + round_down(t, granule_keys), key_part::window}
-                             : granule_at(walk, index + t / granule_keys);
+    if (t % 32 == 0) out.masked[t / 32] = false;
+    if (t == 0) out.plain = inside && walk.linear;
+    if (inside) {
+        if (t == 0 || !walk.linear) out.row[t] = row_at<KV>(p, page_size, walk, first + t);
+        return;
+    }
+    granule const g = granule_at(walk, index + t / granule_keys);
     std::int32_t const position = g.first + t % granule_keys;
-    bool const read = inside || (g.first >= 0 && seen_keys(walk, g.part).contains(position));
+    bool const read = g.first >= 0 && seen_keys(walk, g.part).contains(position);
     out.row[t] = read ? row_at<KV>(p, page_size, walk, position) : key_row<KV>{nullptr, nullptr};
     if (t % granule_keys == 0) out.granule[t / granule_keys] = g.first | static_cast<std::int32_t>(g.part);
-    bool const masked = __any_sync(~0u, !inside && !seen_by_all(walk, g));
-    if (t % 32 == 0) out.masked[t / 32] = masked;
-    if (t == 0) out.plain = inside && walk.linear;
+    bool const masked = __any_sync(~0u, !seen_by_all(walk, g));
+    if (t % 32 == 0 && masked) out.masked[t / 32] = true;
 }
 
 /// Starts the copies of one step's rows into a tile, swizzled where elements have 16 bits. All threads call. `token_stride`
