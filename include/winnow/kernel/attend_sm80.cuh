@@ -26,32 +26,25 @@
 namespace winnow {
 
 /// Launch bounds as plain integers: nvcc 13.0 aborts on the call inside __launch_bounds__.
-template <int HeadDim, attend_rows Rows>
+template <int HeadDim, attend_rows Rows, class KV>
 struct attend_bounds {
-    static constexpr int threads = attend_tile_of({HeadDim, Rows}).threads();
-    static constexpr int min_blocks = attend_tile_of({HeadDim, Rows}).min_blocks;
+    static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows}, sizeof(KV));
+    static constexpr int threads = tile.threads(), min_blocks = tile.min_blocks;
     /// Steps whose keys are located: those under way, and the next. A power of two, or slots would be found by division.
-    static constexpr int places = attend_tile_of({HeadDim, Rows}).stages > 1 ? 4 : 2;
+    static constexpr int places = tile.stages > 1 ? 4 : 2;
+    /// Registers of a thread that merging splits may fill with their channels.
+    static constexpr int merge_registers = smaller(65536 / (threads * min_blocks) - 40, 112);
 };
-
-/// Room for one step's keys, then its values, widened to T; nothing where they are stored so.
-template <class T, int HeadDim, int Keys, class KV>
-struct widened_step {
-    alignas(1024) T tile[Keys * HeadDim];
-};
-template <class T, int HeadDim, int Keys>
-struct widened_step<T, HeadDim, Keys, T> {};
 
 /// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name
 /// an aggregate template argument in the host stub of a kernel.
 template <class T, int HeadDim, attend_rows Rows, class KV = T>
 struct attend_storage {
-    static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows}, sizeof(KV));
     alignas(1024) T query[tile.rows * HeadDim];
-    [[no_unique_address]] widened_step<T, HeadDim, tile.keys, KV> wide;
     alignas(1024) KV key[tile.stages * tile.keys * HeadDim];
     alignas(1024) KV value[tile.stages * tile.keys * HeadDim];
-    key_step<KV, tile.keys> step[attend_bounds<HeadDim, Rows>::places];
+    key_step<KV, tile.keys> step[attend_bounds<HeadDim, Rows, KV>::places];
     attend_work work;  ///< here and not in registers: the accumulators need them all
     key_walk walk;
     row_limits limits[tile.rows];
@@ -61,12 +54,7 @@ struct attend_storage {
     alignas(16) merge_pieces_storage<tile.threads() / 32> merge;
 
     /// The tiles of keys and values as floats, when nobody uses them any more.
-    WINNOW_DEVICE float* scratch() {
-        if constexpr (std::is_same_v<T, KV>)
-            return reinterpret_cast<float*>(key);
-        else
-            return reinterpret_cast<float*>(wide.tile);
-    }
+    WINNOW_DEVICE float* scratch() { return reinterpret_cast<float*>(key); }
 };
 
 /// Shared memory of one block with what turning takes.
@@ -151,17 +139,17 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared,
                                    attend_row_writer<T>& writer) {
     attend_arguments<T> const& a = writer.a;
     attend_work const& w = writer.w;
-    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows}, sizeof(KV));
+    constexpr bool widens = !std::is_same_v<T, KV>;
     static_assert(tile.rows == 16 && tile.row_warps == 1);
-    static_assert(sizeof(shared.wide) + sizeof(shared.key) + sizeof(shared.value) >=
-                      sizeof(float) * tile.key_warps * 16 * HeadDim,
+    static_assert(sizeof(shared.key) + sizeof(shared.value) >= sizeof(float) * tile.key_warps * 16 * HeadDim,
                   "the key and value tiles hold the sums");
     constexpr int channels = HeadDim / 32;
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32, rows = w.rows.count * a.schedule.tile_heads;
     float* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
     // Rows begin in different banks, so that the lanes of a fragment's rows do not meet.
     auto const at = [](int key_warp, int row, int channel) {
-        return (key_warp * 16 + row) * HeadDim + (channel ^ (row & 3) * 8);
+        return (key_warp * 16 + row) * HeadDim + (channel ^ (widens ? (row & 1) * 16 : (row & 3) * 8));
     };
     __syncthreads();  // nobody reads the tiles any more
     WINNOW_UNROLL
@@ -170,10 +158,17 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared,
         float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
         if (row >= rows) continue;
         if (lane % 4 == 0) shared.maximum[warp][row] = state.maximum[h], shared.sum[warp][row] = sum;
-        WINNOW_UNROLL
-        for (int d = 0; d < HeadDim / 8; ++d)
-            *reinterpret_cast<float2*>(sums + at(warp, row, 8 * d + 2 * (lane % 4))) =
-                make_float2(output[d][2 * h], output[d][2 * h + 1]);
+        if constexpr (widens) {
+            WINNOW_UNROLL
+            for (int d = 0; d < HeadDim / 16; ++d)
+                *reinterpret_cast<float4*>(sums + at(warp, row, 16 * d + 4 * (lane % 4))) =
+                    widened_output(output, d, h);
+        } else {
+            WINNOW_UNROLL
+            for (int d = 0; d < HeadDim / 8; ++d)
+                *reinterpret_cast<float2*>(sums + at(warp, row, 8 * d + 2 * (lane % 4))) =
+                    make_float2(output[d][2 * h], output[d][2 * h + 1]);
+        }
     }
     __syncthreads();
 #pragma unroll 1
@@ -213,11 +208,11 @@ WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared,
 }
 
 template <class T, int HeadDim, attend_rows Rows, class KV = T, key_rotation Rotation = key_rotation::none>
-__global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_bounds<HeadDim, Rows>::min_blocks)
+__global__ void __launch_bounds__(attend_bounds<HeadDim, Rows, KV>::threads,
+                                  attend_bounds<HeadDim, Rows, KV>::min_blocks)
     attend_sm80(attend_arguments<T> const __grid_constant__ a) {
-    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows});
+    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows}, sizeof(KV));
     constexpr int row_tiles = tile.warp_rows() / 16, key_tiles = tile.warp_keys() / 8;
-    constexpr std::uint32_t row_bytes = HeadDim * sizeof(T);
     constexpr bool widens = !std::is_same_v<T, KV>;  // keys and values are stored in fewer bits
     extern __shared__ __align__(1024) unsigned char raw[];
     static_assert(sizeof(attend_block_storage<T, HeadDim, Rows, KV, Rotation>) <=
@@ -267,14 +262,15 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
 
     int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int const row_warp = warp % tile.row_warps, key_warp = warp / tile.row_warps;
-    std::uint32_t const query_tile = ptx::shared_address(shared.query) + row_warp * tile.warp_rows() * row_bytes;
+    std::uint32_t const query_tile =
+        ptx::shared_address(shared.query) + row_warp * tile.warp_rows() * HeadDim * sizeof(T);
     std::uint32_t const key_tile = ptx::shared_address(shared.key), value_tile = ptx::shared_address(shared.value);
 
     // Copies are in groups, one for a step's keys and one for its values, empty behind the last step. Of the groups that
     // follow the one that a step waits for, 2 (stages - 1) have been started.
     constexpr int stages = tile.stages, later_groups = 2 * (stages - 1);
-    constexpr int places = attend_bounds<HeadDim, Rows>::places;
-    constexpr std::uint32_t stage_bytes = tile.keys * HeadDim * sizeof(KV);
+    constexpr int places = attend_bounds<HeadDim, Rows, KV>::places;
+    constexpr std::uint32_t stage_bytes = tile.keys * HeadDim * sizeof(KV), warp_bytes = stage_bytes / tile.key_warps;
     auto const place_of_step = [&](std::int32_t step) -> key_step<KV, tile.keys>& {
         return shared.step[step % places];
     };
@@ -293,27 +289,6 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
                                                 place_of_step(step), &key_row<KV>::value);
         ptx::copy_async_commit();
     };
-    // A step's tiles as products read them. Widened ones share one place: nobody reads keys any more when values come.
-    auto const key_operand = [&](std::int32_t step) {
-        if constexpr (widens) {
-            widen_tile<T, tile.keys, HeadDim, tile.threads()>(shared.wide.tile,
-                                                              shared.key + step % stages * tile.keys * HeadDim);
-            __syncthreads();
-            return ptx::shared_address(shared.wide.tile);
-        } else {
-            return key_tile + step % stages * stage_bytes;
-        }
-    };
-    auto const value_operand = [&](std::int32_t step) {
-        if constexpr (widens) {
-            widen_tile<T, tile.keys, HeadDim, tile.threads()>(shared.wide.tile,
-                                                              shared.value + step % stages * tile.keys * HeadDim);
-            __syncthreads();
-            return ptx::shared_address(shared.wide.tile);
-        } else {
-            return value_tile + step % stages * stage_bytes;
-        }
-    };
     if (begin < end) {
         if constexpr (Rotation == key_rotation::streaming) begin_rotation(shared.rotation, a, w, walk);
         if constexpr (stages == 1) {
@@ -329,6 +304,11 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
                 fetch_keys(begin + s);
                 fetch_values(begin + s);
             }
+        }
+        if constexpr (widens) {
+            ptx::copy_async_wait<later_groups>();  // queries came with the first keys
+            __syncthreads();
+            order_queries<HeadDim, tile.threads()>(shared.query);
         }
     }
     softmax_rows state[row_tiles];
@@ -357,8 +337,11 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         locate_keys(step + stages, threadIdx.x);
 
         float score[row_tiles][key_tiles][4];
-        std::uint32_t const keys = key_operand(step);
-        score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, keys + key_warp * tile.warp_keys() * row_bytes);
+        std::uint32_t const keys = key_tile + step % stages * stage_bytes + key_warp * warp_bytes;
+        if constexpr (widens)
+            score_widened<T, HeadDim, key_tiles>(score[0], query_tile, keys);
+        else
+            score_tile<T, HeadDim, row_tiles, key_tiles>(score, query_tile, keys);
 
         ptx::copy_async_wait<later_groups>();
         __syncthreads();  // values are there; nobody reads the keys any more; the step `stages` on is located
@@ -386,9 +369,11 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
             softmax_step<tile.threads()>(state[i], &shared.lane_sum[2 * i][threadIdx.x], score[i], output[i], c);
             round_probabilities<T>(probability[i], score[i]);
         }
-        std::uint32_t const values = value_operand(step);
-        accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability,
-                                                          values + key_warp * tile.warp_keys() * row_bytes);
+        std::uint32_t const values = value_tile + step % stages * stage_bytes + key_warp * warp_bytes;
+        if constexpr (widens)
+            accumulate_widened<T, HeadDim, key_tiles>(output[0], probability[0], values);
+        else
+            accumulate_tile<T, HeadDim, row_tiles, key_tiles>(output, probability, values);
     }
     if constexpr (Rows == attend_rows::decode) ptx::wait_for_earlier_grids();
 
@@ -418,7 +403,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows>::threads, attend_
         merge_key_warps<T, HeadDim, Rows, KV>(shared, state[0], output[0], c, value_scale, writer);
     }
     if constexpr (Rows == attend_rows::decode)
-        if (merges) merge_pieces<HeadDim>(shared.merge, a, w, pieces);
+        if (merges)
+            merge_pieces<HeadDim, attend_bounds<HeadDim, Rows, KV>::merge_registers>(shared.merge, a, w, pieces);
 }
 
 }  // namespace winnow

@@ -76,9 +76,10 @@ status launch_portable(attend_arguments<T> const& arguments, attend_plan const& 
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,
                     schedule.splits, plan.shape.batch);
-    return launch_kernel(
-        attend_sm80<T, Problem.head_dim, Problem.rows, KV, Rotation>, grid, attend_tile_of(Problem).threads(),
-        sizeof(attend_block_storage<T, Problem.head_dim, Problem.rows, KV, Rotation>), stream, arguments, order);
+    return launch_kernel(attend_sm80<T, Problem.head_dim, Problem.rows, KV, Rotation>, grid,
+                         attend_bounds<Problem.head_dim, Problem.rows, KV>::threads,
+                         sizeof(attend_block_storage<T, Problem.head_dim, Problem.rows, KV, Rotation>), stream,
+                         arguments, order);
 }
 
 /// Kernel arguments of a plan's launch, without what decode, splits and anchors add.

@@ -48,10 +48,15 @@ struct attend_tile {
 /// Tile for a problem. The large tile is as tall and wide as 255 registers allow: scores and output take 192 of them.
 /// head_dim 256 has no 128-row tile of its own, since the output alone would take 256. At decode a block runs few steps and
 /// waits for memory in each: with two steps in flight three blocks have 192 KB under way on a multiprocessor, and a split
-/// of two steps waits once. At head_dim 256 two steps would not fit the smallest parts.
-WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p) {
+/// of two steps waits once. At head_dim 256 two steps would not fit the smallest parts. Over keys of one byte they do, and
+/// four blocks at head_dim 128, which then hold the 512 blocks of a long row at a time.
+WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p, std::int32_t key_bytes = 2) {
     switch (p.rows) {
     case attend_rows::decode:
+        if (key_bytes == 1)
+            return p.head_dim == 64    ? attend_tile{16, 64, 1, 4, 5, 2}
+                   : p.head_dim == 128 ? attend_tile{16, 64, 1, 4, 4, 2}
+                                       : attend_tile{16, 64, 1, 4, 2, 2};
         return p.head_dim == 64    ? attend_tile{16, 64, 1, 4, 5, 2}
                : p.head_dim == 128 ? attend_tile{16, 64, 1, 4, 3, 2}
                                    : attend_tile{16, 64, 1, 4, 2};

@@ -150,21 +150,14 @@ WINNOW_DEVICE void locate_step(key_step<KV, Keys>& out, key_walk const& walk, st
     if (t % 32 == 0 && masked) out.masked[t / 32] = true;
 }
 
-/// Starts the copies of one step's rows into a tile, swizzled where elements have 16 bits. All threads call. `token_stride`
-/// in elements.
+/// Starts the copies of one step's rows into a tile, swizzled by 16-byte chunks. All threads call. `token_stride` in
+/// elements.
 template <int HeadDim, int Threads, class KV, int Keys>
 WINNOW_DEVICE void fetch_rows(std::uint32_t tile, std::int64_t token_stride, key_step<KV, Keys> const& step,
                               KV const* key_row<KV>::*which) {
-    constexpr int elements =
-        16 / static_cast<int>(sizeof(KV));  // of a 16-byte chunk; bytes are not swizzled, since they
-                                            // are read a chunk at a time
+    constexpr int elements = 16 / static_cast<int>(sizeof(KV));  // of a 16-byte chunk
     constexpr int chunks = HeadDim / elements, rows_per_pass = Threads / chunks;
-    auto const at = [](int row, int chunk) -> std::uint32_t {
-        if constexpr (sizeof(KV) == 1)
-            return row * HeadDim + chunk * elements;
-        else
-            return swizzled<HeadDim>(row, chunk);
-    };
+    auto const at = [](int row, int chunk) { return swizzled<HeadDim * sizeof(KV) / 2>(row, chunk); };
     static_assert(Threads % chunks == 0 && Keys % rows_per_pass == 0, "every pass covers whole rows");
     int const chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
     if (step.plain) {

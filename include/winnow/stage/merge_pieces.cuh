@@ -54,10 +54,11 @@ WINNOW_DEVICE void load_part(float (&part)[Channels], float const* from, bool ex
 
 /// A warp merges the row that `row` has selected, of `pieces` parts; each lane has channels side by side. Parts come many
 /// at a time and together with their lses: each round of them is a trip to L2. `weights`: shared memory of the warp.
-template <int HeadDim, class T>
+/// `Registers`: how many a thread has for parts.
+template <int HeadDim, int Registers, class T>
 WINNOW_DEVICE void merge_row(float (&weights)[32], attend_row_writer<T> const& row, std::int32_t pieces) {
     constexpr int channels = HeadDim / 32;
-    constexpr int at_a_time = smaller(112 / channels, 28);  // as many as leave room for three blocks' registers
+    constexpr int at_a_time = smaller(Registers / channels, 28);
     int const lane = threadIdx.x % 32;
     std::int64_t const first = row.partial_index() - row.w.split;
     float const* const lses = row.a.partial_lse + first;
@@ -100,7 +101,7 @@ WINNOW_DEVICE void merge_row(float (&weights)[32], attend_row_writer<T> const& r
 
 /// All threads of the block call when their results are written. Every split of a tile writes its part and arrives; whoever
 /// finds that all others have, merges, a warp for each row.
-template <int HeadDim, int Warps, class T>
+template <int HeadDim, int Registers, int Warps, class T>
 WINNOW_DEVICE void merge_pieces(merge_pieces_storage<Warps>& shared, attend_arguments<T> const& a, attend_work const& w,
                                 std::int32_t pieces) {
     if (pieces == 1) {
@@ -119,7 +120,7 @@ WINNOW_DEVICE void merge_pieces(merge_pieces_storage<Warps>& shared, attend_argu
     merged.whole = true;
 #pragma unroll 1
     for (int row = threadIdx.x / 32; row < w.rows.count * a.schedule.tile_heads; row += Warps)
-        if (merged.select(row)) merge_row<HeadDim>(shared.weight[threadIdx.x / 32], merged, pieces);
+        if (merged.select(row)) merge_row<HeadDim, Registers>(shared.weight[threadIdx.x / 32], merged, pieces);
     if (ends_step) count_step(a, w);
 }
 
