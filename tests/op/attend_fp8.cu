@@ -113,24 +113,70 @@ TEST_CASE("attend fp8: small", "[gpu][small]") {
     for (std::int32_t const head_dim : {64, 128, 256}) check_layouts<bf16>(head_dim, {300, 0, 65}, 1);
 }
 
-TEST_CASE("attend fp8: every element reaches the result exactly", "[gpu]") {
+TEMPLATE_TEST_CASE("attend fp8: every element reaches the result exactly", "[gpu]", bf16, fp16) {
     // One key of weight 1 has all 256 values; NaN comes out where NaN stands.
-    attend_input<bf16> in({.queries = {1}, .keys = {1}, .heads = 2, .kv_heads = 2, .head_dim = 128});
-    quantised<bf16> q(in, 0);
-    for (std::size_t i = 0; i < 256; ++i) q.values[i].bits = static_cast<std::uint8_t>(i);
-    q.value_memory.upload(q.values.data(), q.values.size());
-    auto const p =
-        q.params(q.memory.params(), q.key_memory.as<fp8_e4m3>(), q.value_memory.as<fp8_e4m3>(), nullptr, nullptr);
-    testing::run_on_device(p);
-    auto bytes = q.memory.download();
-    auto const found = in.output(bytes.data());
-    int wrong = 0;
-    for (std::size_t i = 0; i < 256; ++i) {
-        float const expected = to_float(q.values[i]);
-        bool const same = std::isnan(expected) ? std::isnan(found[i]) : found[i] == static_cast<double>(expected);
-        wrong += !same;
+    using T = TestType;
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        INFO("head_dim " << head_dim);
+        std::int32_t const heads = 256 / head_dim;
+        attend_input<T> in({.queries = {1}, .keys = {1}, .heads = heads, .kv_heads = heads, .head_dim = head_dim});
+        quantised<T> q(in, 0);
+        for (std::size_t i = 0; i < 256; ++i) q.values[i].bits = static_cast<std::uint8_t>(i);
+        q.value_memory.upload(q.values.data(), q.values.size());
+        auto const p = q.params(q.memory.params(), q.key_memory.template as<fp8_e4m3>(),
+                                q.value_memory.template as<fp8_e4m3>(), nullptr, nullptr);
+        testing::run_on_device(p);
+        auto bytes = q.memory.download();
+        auto const found = in.output(bytes.data());
+        int wrong = 0;
+        for (std::size_t i = 0; i < 256; ++i) {
+            float const expected = to_float(q.values[i]);
+            bool const same = std::isnan(expected) ? std::isnan(found[i]) : found[i] == static_cast<double>(expected);
+            wrong += !same;
+        }
+        CHECK(wrong == 0);
     }
-    CHECK(wrong == 0);
+}
+
+TEMPLATE_TEST_CASE("attend fp8: every element of a key meets its channel of the query", "[gpu]", bf16, fp16) {
+    // Request i has one key, zeros but for value i at channel i; channel j of a query is j + 1. The lse is the score.
+    using T = TestType;
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        INFO("head_dim " << head_dim);
+        std::vector<std::int32_t> const ones(256, 1);
+        attend_input<T> in({.queries = ones, .keys = ones, .heads = 1, .kv_heads = 1, .head_dim = head_dim});
+        auto const channels = static_cast<std::size_t>(head_dim);
+        auto const host = in.params();
+        quantised<T> q(in, 0);
+        REQUIRE(q.keys.size() == 256 * channels);
+        for (std::size_t i = 0; i < q.keys.size(); ++i) {
+            std::size_t const request = i / channels, channel = i % channels;
+            q.keys[i].bits = static_cast<std::uint8_t>(channel == request % channels ? request : 0);
+        }
+        q.key_memory.upload(q.keys.data(), q.keys.size());
+        std::vector<T> queries(static_cast<std::size_t>(host.queries.size()));
+        REQUIRE(queries.size() == q.keys.size());
+        for (std::size_t i = 0; i < queries.size(); ++i)
+            queries[i] = from_float<T>(static_cast<float>(i % channels + 1));
+        device_memory query_memory(queries.size() * sizeof(T));
+        query_memory.upload(queries.data(), queries.size() * sizeof(T));
+        auto p = q.params(q.memory.params(), q.key_memory.template as<fp8_e4m3>(),
+                          q.value_memory.template as<fp8_e4m3>(), nullptr, nullptr);
+        p.queries.data = query_memory.template as<T>();
+        p.scale = 0.125f;
+        testing::run_on_device(p);
+        auto bytes = q.memory.download();
+        auto const found = in.lse(bytes.data());
+        int wrong = 0;
+        for (std::size_t i = 0; i < 256; ++i) {
+            float const value = to_float(fp8_e4m3{static_cast<std::uint8_t>(i)});
+            double const expected = 0.125 * value * static_cast<double>(i % channels + 1);
+            bool const same = std::isnan(value) ? std::isnan(found[i])
+                                                : std::fabs(found[i] - expected) <= 1e-5 * std::fabs(expected) + 1e-6;
+            wrong += !same;
+        }
+        CHECK(wrong == 0);
+    }
 }
 
 TEST_CASE("attend fp8: what it does not serve is refused", "[gpu][small]") {

@@ -36,6 +36,7 @@ void check_layout() {
 }  // namespace
 
 TEST_CASE("swizzle: a permutation of each row without bank conflicts, in steps of two chunks", "[tile]") {
+    check_layout<32>();
     check_layout<64>();
     check_layout<128>();
     check_layout<256>();

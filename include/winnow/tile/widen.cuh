@@ -8,8 +8,10 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
+#include "winnow/core/dtype.hpp"
 #include "winnow/ptx/async_copy.cuh"
 #include "winnow/ptx/convert.cuh"
 #include "winnow/ptx/matrix_move.cuh"
@@ -72,6 +74,18 @@ WINNOW_DEVICE void score_widened(float (&score)[KeyTiles][4], std::uint32_t quer
     }
 }
 
+/// Two channels of one key and the same two of the next, in the bytes of `pairs`: both keys of each channel, as T.
+template <class T>
+WINNOW_DEVICE void widen_turned(std::uint32_t (&column)[2], std::uint32_t pairs) {
+    if constexpr (std::is_same_v<T, bf16>) {  // which come by way of floats, and these can be packed in any order
+        float2 const x = ptx::unpack<fp16>(ptx::widen_e4m3(pairs)), y = ptx::unpack<fp16>(ptx::widen_e4m3(pairs >> 16));
+        column[0] = ptx::pack<bf16>(x.x, y.x), column[1] = ptx::pack<bf16>(x.y, y.y);
+    } else {
+        column[0] = ptx::widen<T>(__byte_perm(pairs, 0, 0x4420)),
+        column[1] = ptx::widen<T>(__byte_perm(pairs, 0, 0x4431));
+    }
+}
+
 /// output += probabilities times the values of the same keys; widened_output finds the channels in it.
 template <class T, int HeadDim, int KeyTiles>
 WINNOW_DEVICE void accumulate_widened(float (&output)[HeadDim / 8][4], std::uint32_t const (&probability)[KeyTiles][2],
@@ -86,10 +100,12 @@ WINNOW_DEVICE void accumulate_widened(float (&output)[HeadDim / 8][4], std::uint
             std::uint32_t b[4];
             ptx::load_matrices_transposed(b, swizzled_step(value_base, step) + n * 8 * HeadDim);
             WINNOW_UNROLL
-            for (int d = 0; d < 4; ++d) {  // both keys of a channel side by side: bytes 0 and 2, or 1 and 3
-                std::uint32_t const order = d % 2 == 0 ? 0x4420u : 0x4431u;
-                ptx::multiply_add<T>(output[4 * step + d], a, ptx::widen<T>(__byte_perm(b[d / 2 * 2], 0, order)),
-                                     ptx::widen<T>(__byte_perm(b[d / 2 * 2 + 1], 0, order)));
+            for (int d = 0; d < 4; d += 2) {
+                std::uint32_t first[2], second[2];  // 8 keys, the next 8
+                widen_turned<T>(first, b[d]);
+                widen_turned<T>(second, b[d + 1]);
+                ptx::multiply_add<T>(output[4 * step + d], a, first[0], second[0]);
+                ptx::multiply_add<T>(output[4 * step + d + 1], a, first[1], second[1]);
             }
         }
     }
