@@ -108,6 +108,16 @@ def delta_table(rows):
                   [ratio(r, name, "winnow_delta") for name, _ in peers] + [more(r)] for r in rows])
 
 
+def cascade_table(rows):
+    names = present(rows, (("winnow_cascade_4096", "chunks of 4096"), ("winnow_cascade_1024", "chunks of 1024"),
+                           ("winnow", "winnow dense"), ("cudnn", "cuDNN dense")))
+    peers = [name for name, _ in names if name in ("winnow", "cudnn")]
+    return table(["cascade_prefill, 16448 rows, ms"] + [heading for _, heading in names] +
+                 [f"speed / {heading}" for name, heading in names if name in peers],
+                 [[shape(r)] + [cell(r, name, 1) for name, _ in names] +
+                  [ratio(r, name, "winnow_cascade_4096") for name in peers] for r in rows])
+
+
 def decode_shape(row):
     return f"{shape(row)}, batch {row['batch']}"
 
@@ -251,6 +261,8 @@ def performance_block(results):
                     ("Attention over random lists, one for all heads of 128 rows, ms:\n\n", listed_table,
                      of_case(result, "listed")),
                     ("Delta correction:\n\n", delta_table, of_case(result, "delta")),
+                    ("Whole prompts through a cascading cache (4 sub-caches, scores and insertions included):\n\n",
+                     cascade_table, of_case(result, "cascade")),
                     ("", dense_decode_table, decode),
                     ("Decode steps with stages of the preset reused:\n\n", sparse_decode_table, decode),
                     ("Relative error of the outputs that were timed, last 128 rows of four heads against fp64:\n\n",

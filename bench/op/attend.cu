@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "../../examples/01_quickstart/recording.hpp"
+#include "frontier/choices.hpp"
 #include "support/attend_run.cuh"
 #include "support/check.cuh"
 #include "support/harness.cuh"
@@ -145,9 +147,8 @@ prepared page_lists(std::int32_t tokens, std::int32_t query_block, std::int32_t 
                      .dense_ms = dense_ms(whole)});
 }
 
-// The lists that pruning chooses on these inputs, with the method's sinks and window.
-prepared pruned_blocks(problem_shape const& s, prune_method const& method) {
-    auto const c = std::make_shared<attend_case<bf16>>(s);
+// The lists that pruning chooses on the inputs of `c`, with the method's sinks and window.
+prepared pruned(std::shared_ptr<attend_case<bf16>> const& c, prune_method const& method) {
     auto p = c->tensors.dense();
     auto const extents = selection_extents_of(method, p.shape());
     c->blocks = device_array<std::int32_t>(extents.list_count() * static_cast<std::size_t>(extents.capacity));
@@ -162,6 +163,33 @@ prepared pruned_blocks(problem_shape const& s, prune_method const& method) {
     require(cudaStreamSynchronize(this_machine().stream), "prune");
     p.selection = pruning.selection, p.window = method.window;
     return listed(c, p, device_lists(pruning.selection, 0));
+}
+prepared pruned_blocks(problem_shape const& s, prune_method const& method) {
+    return pruned(std::make_shared<attend_case<bf16>>(s), method);
+}
+
+// The same on the recording of a language model's layer, as a batch of `batch` requests that all hold it, so that there
+// is work for a whole device. Their lists are alike.
+prepared recorded_blocks(std::int32_t batch, prune_method const& method) {
+    quickstart::recording r;
+    std::string problem;
+    if (!quickstart::read_recording(WINNOW_EXAMPLES_DATA, r, problem)) throw std::runtime_error(problem);
+    auto const n = [](std::int64_t extent) { return static_cast<std::int32_t>(extent); };
+    auto const c = std::make_shared<attend_case<bf16>>(problem_shape{.batch = batch,
+                                                                     .queries = n(r.queries.tokens),
+                                                                     .keys = n(r.keys.tokens),
+                                                                     .heads = n(r.queries.heads),
+                                                                     .kv_heads = n(r.keys.heads),
+                                                                     .head_dim = n(r.queries.head_dim)});
+    auto const repeated = [batch](device_array<bf16>& to, std::vector<bf16> const& from) {
+        std::vector<bf16> all;
+        for (std::int32_t i = 0; i < batch; ++i) all.insert(all.end(), from.begin(), from.end());
+        to.upload(all);
+    };
+    repeated(c->tensors.queries, r.queries.data);
+    repeated(c->tensors.keys, r.keys.data);
+    repeated(c->tensors.values, r.values.data);
+    return pruned(c, method);
 }
 
 // --- Names -----------------------------------------------------------------------------------------------------------
@@ -247,6 +275,18 @@ void add_lists() {
     for (std::int32_t const keys : {128 * k, M})
         add(named(false, "pruned_lists/32k_of_" + size_name(keys) + "/hip_3k"), in_ms,
             [=] { return pruned_blocks(chunk(keys), hip_3k); });
+    // 42 requests have 126k rows. The frontier's lists of blocks of 8, and larger ones.
+    for (std::int32_t const rows : {32, 128})
+        for (std::int32_t const block : {8, 64})
+            add(named(false, "recorded_lists/42x3k/head_dim:64/rows:" + std::to_string(rows) +
+                                 "/block:" + std::to_string(block) + "/budget:1024"),
+                in_ms, [=] {
+                    prune_method m = small_method(frontier_choices[0], 1024);
+                    for (std::int32_t i = 0; i < m.stage_count; ++i) m.stages[i].query_block = rows;
+                    m.stages[1].chunk = block, m.stages[1].keep = 1024 / block;
+                    m.stages[0].chunk = larger(m.stages[0].chunk, 2 * block), m.stages[0].keep = 32;
+                    return recorded_blocks(42, m);
+                });
 }
 
 void add_decode() {

@@ -11,9 +11,9 @@ def rounds_of(arguments, tokens):
     return arguments.rounds if tokens <= 32768 else max(3, arguments.rounds // 3)
 
 
-def finish(row, calls, rounds, repeats, errors, refused, flops):
+def finish(row, calls, rounds, repeats, errors, refused, flops, warm_up=True):
     """Times the calls and completes a result row; `flops`: counter -> floating-point operations."""
-    for call in calls.values():
+    for call in calls.values() if warm_up else ():
         call()
     times = measure.interleaved({name: (lambda call=call: measure.seconds_in_a_row(call, repeats))
                                  for name, call in calls.items()}, rounds)
@@ -125,6 +125,27 @@ def delta(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_dim=
     return finish(row, calls, rounds, 1, errors, refused, lambda name: {})
 
 
+def cascade(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_dim=128):
+    """Whole prompts through a cascading cache of 16448 rows, scores and insertions included, beside dense attention. What
+    can be checked is that a prompt that fits the cache gives dense attention."""
+    short = measure.tensors_of(8192, 8192, heads, kv_heads, head_dim)
+    chunks = (4096, 1024) if tokens < 1 << 20 else (4096,)
+    fitting = {f"winnow_cascade_{c}": winnow.cascade_prefill(*short, c, theta=0) for c in chunks}
+    errors, _ = measure.check_all(fitting, *short, ROWS)
+    del short, fitting
+    q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
+    dense, refused = measure.collect(contenders, "dense_prefill", q, k, v)
+    calls = {name: call for name, call in dense.items() if name == "cudnn"} | {"winnow": winnow.dense(q, k, v)}
+    long = tokens >= 1 << 20  # a dense call takes seconds, and is timed once, unwarmed
+    if not long:
+        more, wrong = measure.check_all(calls, q, k, v, ROWS)
+        errors, refused = errors | more, refused | wrong
+    calls |= {f"winnow_cascade_{c}": winnow.cascade_prefill(q, k, v, c, theta=5e5) for c in chunks}
+    row = {"case": "cascade", "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    return finish(row, calls, 1 if long else rounds_of(arguments, tokens), 1, errors, refused, lambda name: {},
+                  warm_up=not long)
+
+
 def rows(winnow, contenders, arguments):
     """All rows, made one at a time."""
     for head_dim in arguments.head_dims:
@@ -140,3 +161,5 @@ def rows(winnow, contenders, arguments):
         yield chunk(winnow, contenders, arguments, 32768, tokens)
     for tokens in arguments.delta_tokens:
         yield delta(winnow, contenders, arguments, tokens)
+    for tokens in arguments.cascade_tokens:
+        yield cascade(winnow, contenders, arguments, tokens)

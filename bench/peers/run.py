@@ -81,6 +81,7 @@ def parse(argv=None):
     parser.add_argument("--listed-tokens", type=int, nargs="*", default=[32768, 131072])
     parser.add_argument("--chunk-tokens", type=int, nargs="*", default=[131072, 1048576])
     parser.add_argument("--delta-tokens", type=int, nargs="*", default=[32768, 131072])
+    parser.add_argument("--cascade-tokens", type=int, nargs="*", default=[131072, 1048576])
     parser.add_argument("--decode-tokens", type=int, nargs="*", default=[32768, 131072, 1048576])
     parser.add_argument("--decode-batches", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--head-dims", type=int, nargs="+", default=[64, 128, 256])

@@ -73,6 +73,22 @@ class Winnow:
         selection = c_api.Selection(c_api.tensor_of(blocks), c_api.tensor_of(counts), block_size, query_block, None)
         return self._bind(c_api.AttendParams, q, k, v, (blocks, counts), window=c_api.Window(0, 0), selection=selection)
 
+    def cascade_prefill(self, q, k, v, chunk, theta, slots=16384, levels=4, sinks=64):
+        """A whole prompt, chunk by chunk, through an empty cascading cache; `theta` 0: without rotary embedding."""
+        cache = c_api.CascadeCache(layout=self.functions.cascade_layout(sinks, slots, levels), sequences=q.shape[0],
+                                   kv_heads=k.shape[2], head_dim=q.shape[3])
+        memory = torch.zeros(self.functions.cascade_cache_bytes(cache, c_api.BF16), device=q.device, dtype=torch.uint8)
+        cache.memory = memory.data_ptr()
+        prefill = self._bind(c_api.CascadePrefillParams, q, k, v, (memory,), cache=cache, chunk=chunk,
+                             rotation=c_api.Rope(theta=theta), scorer=c_api.CascadeScorer(beta=0.9999))
+
+        def call():
+            for sequence in range(q.shape[0]):
+                self.functions.cascade_reset(cache, c_api.BF16, sequence, torch.cuda.current_stream().cuda_stream)
+            return prefill()
+
+        return call
+
     def sparse_decode(self, q, k, v, intervals):
         """A decode step with the hip_3k preset, and the step counters [batch] that a caller may set between calls."""
         method, slots = self.functions.method("hip_3k"), q.shape[0]

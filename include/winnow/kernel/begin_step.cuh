@@ -11,6 +11,9 @@
 
 namespace winnow {
 
+/// Counters that a block clears.
+inline constexpr int begin_step_threads = 256;
+
 /// Counters to clear, two pieces of memory.
 struct begin_arguments {
     std::int32_t* counters[2];

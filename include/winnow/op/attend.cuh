@@ -8,6 +8,7 @@
 
 #include "winnow/kernel/attend_sm80.cuh"
 #include "winnow/kernel/attend_sm90.cuh"
+#include "winnow/kernel/begin_step.cuh"
 #include "winnow/kernel/merge.cuh"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/launch_kernel.cuh"
@@ -70,8 +71,12 @@ template <attend_problem Problem, class KV, key_rotation Rotation, class T>
 status launch_portable(attend_arguments<T> const& arguments, attend_plan const& plan, cudaStream_t stream,
                        launch_order order) {
     if (arguments.arrived != nullptr && arguments.step.step == nullptr) {
-        auto const cleared = cudaMemsetAsync(arguments.arrived, 0, plan.counter_bytes(), stream);
-        if (auto s = cuda_status(cleared, "cudaMemsetAsync"); !s) return s;
+        // Cleared by a kernel and not by cudaMemsetAsync, which attention could not overlap.
+        begin_arguments const begin{{arguments.arrived, nullptr}, {plan.counters() * plan.shape.batch, 0}};
+        dim3 const blocks(static_cast<unsigned>(ceil_div(begin.count[0], begin_step_threads)));
+        if (auto s = launch_kernel(begin_step<begin_step_threads>, blocks, begin_step_threads, 0, stream, begin); !s)
+            return s;
+        if (auto s = order_of_followers(plan.device.instructions, order); !s) return s;
     }
     attend_schedule const& schedule = plan.schedule;
     dim3 const grid(static_cast<unsigned>(schedule.query_tiles) * plan.shape.kv_heads * schedule.head_groups,

@@ -23,18 +23,6 @@ namespace winnow {
 
 namespace detail {
 
-/// How kernels that follow an operator's first may start: on Hopper before the one in front of them has ended, if the code
-/// that runs is Hopper's. The first waits for what the caller has launched. A template, so that including the header
-/// instantiates no kernel.
-template <class Tag = void>
-[[gnu::visibility("hidden")]] status order_of_followers(std::int32_t instructions, launch_order& order) {
-    bool overlap = instructions >= 90;  // the plan may come from another part of the program
-    if (overlap)
-        if (auto s = query_hopper_code<Tag>(overlap); !s) return s;
-    order = overlap ? launch_order::overlapping : launch_order::after_earlier;
-    return {};
-}
-
 /// Scores of tokens from the sums of heads.
 template <class T>
 status launch_reduce(cascade_attend_arguments<T> const& a, launch_order order, cudaStream_t stream) {
@@ -219,7 +207,7 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
     auto const threads = static_cast<int>(cascade_decide_threads_of(p.max_tokens()));
     if (auto s = launch_kernel(kernel, decide, threads, 0, stream, a); !s) return s;
     launch_order order{};
-    if (auto s = detail::order_of_followers(plan.instructions, order); !s) return s;
+    if (auto s = order_of_followers(plan.instructions, order); !s) return s;
     bool const at_once = moves <= cascade_moves_at_once;
     dim3 const move(at_once ? 1 : static_cast<unsigned>(ceil_div(moves, cascade_move_rows_of_block)),
                     static_cast<unsigned>(p.cache.kv_heads), batch);

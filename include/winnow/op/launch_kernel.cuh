@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "winnow/core/device_query.cuh"
 #include "winnow/core/status.hpp"
@@ -41,6 +42,18 @@ launch_kernel(void (*kernel)(Argument), dim3 grid, int threads, std::size_t shar
         config.numAttrs = 1;
     }
     return cuda_status(cudaLaunchKernelEx(&config, kernel, argument), "cudaLaunchKernelEx");
+}
+
+/// How kernels that follow an operator's first may start: on Hopper before the one in front of them has ended, if the code
+/// that runs is Hopper's; a plan may come from another part of the program, which was compiled differently. The first waits
+/// for what the caller has launched. A template, so that including the header instantiates no kernel.
+template <class Tag = void>
+[[gnu::visibility("hidden")]] status order_of_followers(std::int32_t instructions, launch_order& order) {
+    bool overlap = instructions >= 90;
+    if (overlap)
+        if (auto s = query_hopper_code<Tag>(overlap); !s) return s;
+    order = overlap ? launch_order::overlapping : launch_order::after_earlier;
+    return {};
 }
 
 }  // namespace winnow

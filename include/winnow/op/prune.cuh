@@ -85,13 +85,6 @@ status launch_score(prune_arguments<T>& a, product_unit unit, cudaStream_t strea
     return launch_score<HeadDim, How, by_warps>(a, blocks, stream, order);
 }
 
-/// True if kernels of this plan are launched to overlap.
-template <class Tag = void>
-status query_overlap(prune_plan const& plan, bool& overlap) {
-    overlap = plan.instructions >= 90;
-    return overlap ? query_hopper_code(overlap) : status{};
-}
-
 /// What a decode step asks of pruning beside its lists.
 struct decode_stages {
     stage_cache cache;                 ///< where lists live
@@ -121,11 +114,9 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
     if (a.cached) a.cache = decode->cache;
     a.groups = groups_of(a.list_heads, a.units.units);
     a.rotation = rotary_arguments_of(p.rotation, shape.head_dim);
-    // Kernels that overlap wait for each other by themselves, which only code for Hopper does; the plan may come from
-    // another part of the program, which was compiled differently. The first waits for what the caller has launched.
-    bool overlap = false;
-    if (auto s = query_overlap(plan, overlap); !s) return s;
-    launch_order order = launch_order::after_earlier;
+    launch_order followers{}, order = launch_order::after_earlier;  // kernels that overlap wait for each other
+    if (auto s = order_of_followers(plan.instructions, followers); !s) return s;
+    bool const overlap = followers == launch_order::overlapping;
     std::int32_t* const arrived = region<std::int32_t>(scratch, plan.arrived);
     if (decode != nullptr) {
         begin_arguments const begin{{decode->counters, arrived},

@@ -48,12 +48,10 @@ status launch(sparse_decode_params<T, KV> const& p, sparse_plan const& plan, wor
     decode_stages stages{p.cache};
     step_launch context{.slots = p.cache.index()};
     if (one_kernel) {
-        bool overlap = false;
-        if (auto s = query_overlap(plan.prune, overlap); !s) return s;
+        if (auto s = order_of_followers(plan.prune.instructions, context.order); !s) return s;
         stages.counters = region<std::int32_t>(scratch, plan.attend.arrived);
         stages.count = plan.attend.counters() * shape.batch;
         context.step = {p.cache.step, p.cache.intervals, p.method.stage_count};
-        if (overlap) context.order = launch_order::overlapping;
     }
     if (auto s = launch_stages(prune_part(p), plan.prune, rest, stream, &stages); !s) return s;
     if (auto s = launch(attend_part(p), plan.attend, scratch, stream, context); !s || one_kernel) return s;

@@ -42,7 +42,6 @@ inline constexpr int prune_select_threads = 512;             ///< one list a blo
 inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold
 inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
 inline constexpr int prune_select_in_place = 2048;           ///< at decode scoring blocks select among no more
-inline constexpr int begin_step_threads = 256;               ///< counters that a block clears
 
 /// Scorers that sum up all keys of a chunk, or read a summary of them.
 WINNOW_HOST_DEVICE constexpr bool reads_whole_chunks(scorer s) {
