@@ -19,16 +19,20 @@ struct selection_case {
     std::int32_t candidates, keep;
 };
 
-__global__ void __launch_bounds__(prune_select_threads) select_rows(selection_case const __grid_constant__ a) {
+__global__ void __launch_bounds__(prune_select_threads, prune_select_blocks)
+    select_rows(selection_case const __grid_constant__ a) {
     extern __shared__ __align__(16) std::uint32_t cached[];
     __shared__ top_k_storage<prune_select_threads> storage;
+    constexpr int runs_at_a_time = 2;
     std::uint32_t const* const row = a.scores + static_cast<std::int64_t>(blockIdx.x) * a.candidates;
-    for (std::int32_t c = threadIdx.x * 4; c < a.candidates; c += prune_select_threads * 4)
-        *reinterpret_cast<uint4*>(cached + c) = *reinterpret_cast<uint4 const*>(row + c);
-    __syncthreads();
     std::int32_t* const chosen = a.chosen + static_cast<std::int64_t>(blockIdx.x) * a.keep;
-    select_top_k(
-        storage, a.candidates, a.keep, [&](std::int32_t c) { return *reinterpret_cast<uint4 const*>(cached + c); },
+    select_top_k<runs_at_a_time>(
+        storage, static_cast<int>(blockDim.x), shared_keys{ptx::pinned_address(cached)}, a.candidates, a.keep,
+        [&](uint4(&x)[runs_at_a_time], std::int32_t c, std::int32_t end) {
+            WINNOW_UNROLL
+            for (int j = 0; j < runs_at_a_time; ++j)
+                x[j] = *reinterpret_cast<uint4 const*>(row + smaller(c + j * top_k_run, (end - 1) & ~3));
+        },
         [&](std::int32_t at, std::int32_t c) { chosen[at] = c; });
 }
 
@@ -63,7 +67,8 @@ prepared selection(std::int32_t rows, std::int32_t candidates, std::int32_t keep
         owned{device_array<std::uint32_t>(keys), device_array<std::int32_t>(static_cast<std::size_t>(rows) * keep)});
     selection_case const a{memory->scores.data(), memory->chosen.data(), candidates, keep};
     auto const launch = [memory, a, rows](cudaStream_t stream) {
-        return launch_kernel(select_rows, dim3(static_cast<unsigned>(rows)), prune_select_threads,
+        return launch_kernel(select_rows, dim3(static_cast<unsigned>(rows)),
+                             prune_select_threads_of(a.candidates, rows),
                              static_cast<std::size_t>(a.candidates) * sizeof(std::uint32_t), stream, a);
     };
     require(launch(this_machine().stream));

@@ -67,6 +67,18 @@ TEST_CASE("prune_policy: a scoring block selects at decode alone, among no more 
     CHECK(!selects_in_place(false, 1));
 }
 
+TEST_CASE("prune_policy: selecting blocks are powers of two of warps, and small where lists are many", "[policy]") {
+    for (std::int32_t candidates = 1; candidates <= 1 << 20; candidates *= 2)
+        for (std::int64_t const lists : {1, 2048}) {
+            int const threads = prune_select_threads_of(candidates, lists);
+            CHECK(is_power_of_two(threads));
+            CHECK(threads % 32 == 0);
+            CHECK(threads <= prune_select_threads_of(candidates, 1));
+            CHECK(threads <= prune_select_threads_of(candidates * 2, lists));
+            CHECK(threads <= prune_select_threads);
+        }
+}
+
 TEST_CASE("prune_policy: blocks take whole tiles, more of them where lists are many", "[policy]") {
     for (auto const how : {scorer::tree_probe, scorer::tree_probe_first, scorer::centre_probe, scorer::mean_key,
                            scorer::min_max_bound, scorer::antidiagonal})

@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     }
     std::int32_t const* const parents = place.parents;
     if (a.arrived == nullptr || !arrives_last(shared.last, a, shared.group, place.candidates)) return;
-    constexpr int rows_at_a_time = 8;
+    constexpr int runs_at_a_time = 2, rows_at_a_time = 8;  // scores of 1024 candidates and eight KV heads in one trip
     auto& room = *reinterpret_cast<prune_in_place_storage<tuning.warps * 32>*>(queries);
     if (parents != nullptr) {  // a warp that finds a candidate to keep would wait for its parent
         auto* const held_parents = reinterpret_cast<std::int32_t*>(room.word + round_up(place.candidates, 4));
@@ -200,7 +200,9 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         if (t == 0) shared.place.parents = held_parents;  // read behind the barrier that scores need
     }
     unit_scores const rows{a.scores + shared.group * a.groups.units * a.score_width, a.score_width, a.groups.units};
-    select_best<rows_at_a_time>(room.top_k, room.word, rows, writer_of(a, place, a.groups.copies));
+    select_best<runs_at_a_time, rows_at_a_time>(room.top_k, tuning.warps * 32,
+                                                shared_keys{ptx::pinned_address(room.word)}, rows,
+                                                writer_of(a, place, a.groups.copies));
 }
 
 }  // namespace winnow

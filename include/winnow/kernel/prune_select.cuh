@@ -1,4 +1,4 @@
-// Keeps the best chunks of each list: the maximum over its rows of scores, radix select, compaction by position.
+// Keeps the best chunks of each list: the maximum over its rows of scores, the best of them, by position.
 //
 // Scores are read from memory once and kept in shared memory; ties go to the smaller index.
 #pragma once
@@ -57,12 +57,16 @@ __global__ void __launch_bounds__(prune_select_threads, prune_select_blocks)
         writer.put_all();
         return;
     }
-    constexpr int rows_at_a_time = 2;  // registers for three blocks
+    constexpr int runs_at_a_time = 1, rows_at_a_time = 2;  // registers for 48 warps
     unit_range const units = units_of_list(head, a.list_heads, a.units.units);
     std::int64_t const first = a.score_row(b, units.first, index), second = a.score_row(b, units.first + 1, index);
     unit_scores const scores{a.scores + first * a.score_width, (second - first) * a.score_width, units.count};
-    select_best<rows_at_a_time>(shared.top_k, a.max_candidates <= prune_select_cached ? shared.score : nullptr, scores,
-                                writer);
+    auto const threads = static_cast<int>(blockDim.x);
+    if (a.max_candidates <= prune_select_cached)
+        select_best<runs_at_a_time, rows_at_a_time>(shared.top_k, threads,
+                                                    shared_keys{ptx::pinned_address(shared.score)}, scores, writer);
+    else  // the list's first row takes the best of all rows
+        select_best<runs_at_a_time, rows_at_a_time>(shared.top_k, threads, global_keys{scores.first}, scores, writer);
 }
 
 /// Arguments of advance_steps.

@@ -144,8 +144,9 @@ status launch_stages(prune_params<T, KV> const& p, prune_plan const& plan, works
             if (a.arrived != nullptr) continue;
             dim3 const selections(static_cast<unsigned>(lists), static_cast<unsigned>(a.list_heads),
                                   static_cast<unsigned>(shape.batch));
-            if (auto s = launch_kernel(prune_select<T>, selections, prune_select_threads,
-                                       prune_select_bytes(candidates), stream, a, order);
+            int const threads = prune_select_threads_of(candidates, std::int64_t{lists} * a.list_heads * shape.batch);
+            if (auto s = launch_kernel(prune_select<T>, selections, threads, prune_select_bytes(candidates), stream, a,
+                                       order);
                 !s)
                 return s;
         }

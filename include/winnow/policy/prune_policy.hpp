@@ -38,8 +38,8 @@ inline constexpr int prune_most_chunks_alone =
            ///< all walkers by warpgroups, which have the room
 inline constexpr std::int64_t prune_blocks_wanted = 1024;    ///< about 4 blocks for every place on a large device
 inline constexpr std::int64_t prune_blocks_at_a_time = 264;  ///< two for each multiprocessor of a large device
-inline constexpr int prune_select_threads = 512;             ///< one list a block
-inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold
+inline constexpr int prune_select_threads = 512;             ///< one list a block, at most
+inline constexpr int prune_select_blocks = 3;                ///< that a multiprocessor shall hold, of so many
 inline constexpr int prune_select_cached = 16384;            ///< scores that selection keeps in shared memory
 inline constexpr int prune_select_in_place = 2048;           ///< at decode scoring blocks select among no more
 
@@ -209,6 +209,14 @@ struct prune_groups {
 WINNOW_HOST_DEVICE constexpr prune_groups groups_of(std::int32_t list_heads, std::int32_t units) {
     if (units >= list_heads) return {list_heads, units / list_heads, 1};
     return {units, 1, list_heads / units};
+}
+
+/// Threads of a block that selects. What a warp does once is as much as it does for 256 candidates: where lists keep the
+/// device busy it has 512 and more, as long as the shared memory of a multiprocessor suffices for 48 warps. Where lists
+/// are few, all threads share the work of one.
+WINNOW_HOST_DEVICE constexpr int prune_select_threads_of(std::int32_t candidates, std::int64_t lists) {
+    if (lists < prune_blocks_at_a_time) return prune_select_threads;
+    return candidates <= 2048 ? 128 : candidates <= 8192 ? 256 : prune_select_threads;
 }
 
 /// True if the scoring block of a decode step that is done last selects: no second kernel has to start. Long lists take

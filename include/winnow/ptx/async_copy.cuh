@@ -4,23 +4,9 @@
 #include <cstdint>
 
 #include "winnow/core/config.hpp"
+#include "winnow/ptx/shared_memory.cuh"
 
 namespace winnow::ptx {
-
-/// Shared-memory address as the 32-bit number PTX wants.
-WINNOW_DEVICE std::uint32_t shared_address(void const* pointer) {
-    return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-/// 16 bytes of shared memory.
-WINNOW_DEVICE uint4 load_shared(std::uint32_t address) {
-    uint4 r;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-                 : "r"(address)
-                 : "memory");
-    return r;
-}
 
 /// Copies 16 bytes, or writes 16 zero bytes and reads nothing when `valid` is false. Both addresses 16-byte aligned.
 WINNOW_DEVICE void copy_async_16(std::uint32_t shared, void const* global, bool valid) {

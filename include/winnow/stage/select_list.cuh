@@ -19,17 +19,25 @@ struct unit_scores {
     std::int64_t stride;
     std::int32_t rows;
 
-    /// The best of candidates c to c + 3, c a multiple of 4; what stands behind the candidates is not used. Other blocks
-    /// of the kernel that reads may have written them, so L1 is passed by.
-    template <int AtATime>
-    [[nodiscard]] WINNOW_DEVICE uint4 four_at(std::int32_t c) const {
-        uint4 most = make_uint4(0, 0, 0, 0);  // below every score
+    /// The best of candidates c to c + 3, c a multiple of 4, and of those of the `Runs` - 1 runs that follow; what stands at
+    /// or behind `end` is not used. Other blocks of the kernel that reads may have written them, so L1 is passed by.
+    template <int AtATime, int Runs>
+    WINNOW_DEVICE void fetch(uint4 (&most)[Runs], std::int32_t c, std::int32_t end) const {
+        std::int32_t at[Runs];
+        WINNOW_UNROLL
+        for (int j = 0; j < Runs; ++j) {
+            at[j] = smaller(c + j * top_k_run, (end - 1) & ~3);  // all loads are made, so that none waits for a branch
+            most[j] = make_uint4(0, 0, 0, 0);                    // below every score
+        }
 #pragma unroll AtATime
         for (std::int32_t u = 0; u < rows; ++u) {
-            uint4 const x = __ldcg(reinterpret_cast<uint4 const*>(first + u * stride + c));
-            most = make_uint4(larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z), larger(most.w, x.w));
+            WINNOW_UNROLL
+            for (int j = 0; j < Runs; ++j) {
+                uint4 const x = __ldcg(reinterpret_cast<uint4 const*>(first + u * stride + at[j]));
+                most[j] = make_uint4(larger(most[j].x, x.x), larger(most[j].y, x.y), larger(most[j].z, x.z),
+                                     larger(most[j].w, x.w));
+            }
         }
-        return most;
     }
 };
 
@@ -62,22 +70,16 @@ struct list_writer {
     }
 };
 
-/// Writes the best of more candidates than are kept. All threads of the block call it. `room`: shared memory for the
-/// scores, in whole groups of four; null where they are too many, and the list's first row takes the best of all rows.
-/// `AtATime` rows of scores are under way: many where the block has the multiprocessor to itself.
-template <int AtATime, int Threads>
-WINNOW_DEVICE void select_best(top_k_storage<Threads>& shared, std::uint32_t* room, unit_scores const& scores,
+/// Writes the best of more candidates than are kept. All `threads` of the block call it. `room`: for the scores, in whole
+/// groups of four. `Runs` runs of `AtATime` rows of scores are under way: many where the block has the multiprocessor to
+/// itself.
+template <int Runs, int AtATime, int Threads, class Keys>
+WINNOW_DEVICE void select_best(top_k_storage<Threads>& shared, int threads, Keys room, unit_scores const& scores,
                                list_writer const& writer) {
     std::int32_t const candidates = writer.place.candidates, kept = writer.put_count();
-    std::uint32_t* const best = room != nullptr ? room : scores.first;
-    if (room != nullptr || scores.rows > 1) {
-#pragma unroll 1
-        for (std::int32_t c = threadIdx.x * 4; c < candidates; c += Threads * 4)
-            *reinterpret_cast<uint4*>(best + c) = scores.four_at<AtATime>(c);
-        __syncthreads();
-    }
-    select_top_k(
-        shared, candidates, kept, [&](std::int32_t c) { return *reinterpret_cast<uint4 const*>(best + c); },
+    select_top_k<Runs>(
+        shared, threads, room, candidates, kept,
+        [&](uint4(&x)[Runs], std::int32_t c, std::int32_t end) { scores.fetch<AtATime>(x, c, end); },
         [&](std::int32_t at, std::int32_t c) { writer.put(at, c); });
 }
 
