@@ -26,6 +26,7 @@ __global__ void __launch_bounds__(prune_select_threads, prune_select_blocks)
     constexpr int runs_at_a_time = 2;
     std::uint32_t const* const row = a.scores + static_cast<std::int64_t>(blockIdx.x) * a.candidates;
     std::int32_t* const chosen = a.chosen + static_cast<std::int64_t>(blockIdx.x) * a.keep;
+    clear_top_k(storage, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x));
     select_top_k<runs_at_a_time>(
         storage, static_cast<int>(blockDim.x), shared_keys{ptx::pinned_address(cached)}, a.candidates, a.keep,
         [&](uint4(&x)[runs_at_a_time], std::int32_t c, std::int32_t end) {

@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
     // A stage that keeps all its candidates needs no scores.
     if (place.candidates <= stage.keep) {
         if (a.arrived != nullptr && tile == 0 && unit % a.groups.units == 0)
-            writer_of(a, place, a.groups.copies).put_all();
+            writer_of<prune_place const&>(a, place, a.groups.copies).put_all();
         return;
     }
     std::int32_t const chunks = smaller(a.chunks_per_block, place.candidates - first_chunk);
@@ -189,20 +189,23 @@ __global__ void __launch_bounds__(prune_tuning_of(HeadDim, How, Unit).warps * 32
         __syncthreads();
         for (std::int32_t c = t; c < chunks; c += tuning.warps * 32) scores[c] = shared.best[c];
     }
-    std::int32_t const* const parents = place.parents;
-    if (a.arrived == nullptr || !arrives_last(shared.last, a, shared.group, place.candidates)) return;
-    constexpr int runs_at_a_time = 2, rows_at_a_time = 8;  // scores of 1024 candidates and eight KV heads in one trip
+    if (a.arrived == nullptr) return;
     auto& room = *reinterpret_cast<prune_in_place_storage<tuning.warps * 32>*>(queries);
-    if (parents != nullptr) {  // a warp that finds a candidate to keep would wait for its parent
-        auto* const held_parents = reinterpret_cast<std::int32_t*>(room.word + round_up(place.candidates, 4));
+    auto* const parents = reinterpret_cast<std::int32_t*>(room.word + round_up(place.candidates, 4));
+    bool const last = arrives_last(shared.last, a, shared.group, place.candidates, [&](int thread, int threads) {
+        clear_top_k(room.top_k, thread, threads);
+        if (place.parents == nullptr) return;  // else a warp that finds a candidate to keep would wait for its parent
         std::int32_t const count = ((place.candidates - 1) >> place.pieces_log2) + 1;
-        for (std::int32_t i = t; i < count; i += tuning.warps * 32) held_parents[i] = parents[i];
-        if (t == 0) shared.place.parents = held_parents;  // read behind the barrier that scores need
-    }
+#pragma unroll 4
+        for (std::int32_t i = thread; i < count; i += threads) parents[i] = place.parents[i];
+    });
+    if (!last) return;
+    constexpr int runs_at_a_time = 2, rows_at_a_time = 8;  // scores of 1024 candidates and eight KV heads in one trip
+    auto writer = writer_of<prune_place>(a, place, a.groups.copies);
+    if (place.parents != nullptr) writer.place.parents = parents;
     unit_scores const rows{a.scores + shared.group * a.groups.units * a.score_width, a.score_width, a.groups.units};
     select_best<runs_at_a_time, rows_at_a_time>(room.top_k, tuning.warps * 32,
-                                                shared_keys{ptx::pinned_address(room.word)}, rows,
-                                                writer_of(a, place, a.groups.copies));
+                                                shared_keys{ptx::pinned_address(room.word)}, rows, writer);
 }
 
 }  // namespace winnow

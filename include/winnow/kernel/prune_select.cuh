@@ -41,13 +41,14 @@ __global__ void __launch_bounds__(prune_select_threads, prune_select_blocks)
     ptx::let_later_grid_start();
     if (leaves_early(a, b)) return;
     if (threadIdx.x == 0) shared.place = place_of(a, index, head, b);
+    clear_top_k(shared.top_k, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x));
     ptx::wait_for_earlier_grids();
     if (threadIdx.x == 0) find_candidates(a, shared.place);
     __syncthreads();
     prune_place const& place = shared.place;
     if (!place.due) return;
 
-    list_writer writer = writer_of(a, place, 1);
+    auto writer = writer_of<prune_place const&>(a, place, 1);
     if (a.stage == m.stage_count - 1 && !a.cached) {
         if (place.block < 0 || place.block >= query_blocks_of(a.shape.max_queries, stage.query_block)) return;
         writer.list = p.selection.blocks.data + p.selection.blocks.offset(b, head, place.block);

@@ -42,8 +42,10 @@ struct unit_scores {
 };
 
 /// Where a list goes, and what is written there. Heads that walk together have `copies` equal lists, one behind the other.
+/// `Place`: prune_place, which is in registers then, or a reference to one in shared memory.
+template <class Place>
 struct list_writer {
-    prune_place const& place;
+    Place place;
     std::int32_t* list;
     std::int32_t* count;
     std::int32_t copies;
@@ -73,9 +75,9 @@ struct list_writer {
 /// Writes the best of more candidates than are kept. All `threads` of the block call it. `room`: for the scores, in whole
 /// groups of four. `Runs` runs of `AtATime` rows of scores are under way: many where the block has the multiprocessor to
 /// itself.
-template <int Runs, int AtATime, int Threads, class Keys>
+template <int Runs, int AtATime, int Threads, class Keys, class Place>
 WINNOW_DEVICE void select_best(top_k_storage<Threads>& shared, int threads, Keys room, unit_scores const& scores,
-                               list_writer const& writer) {
+                               list_writer<Place> const& writer) {
     std::int32_t const candidates = writer.place.candidates, kept = writer.put_count();
     select_top_k<Runs>(
         shared, threads, room, candidates, kept,
@@ -84,8 +86,8 @@ WINNOW_DEVICE void select_best(top_k_storage<Threads>& shared, int threads, Keys
 }
 
 /// Writer of a list in `a.lists`: the workspace's or the cache's.
-template <class T>
-WINNOW_DEVICE list_writer writer_of(prune_arguments<T> const& a, prune_place const& place, std::int32_t copies) {
+template <class Place, class T>
+WINNOW_DEVICE list_writer<Place> writer_of(prune_arguments<T> const& a, prune_place const& place, std::int32_t copies) {
     prune_method const& m = a.params.method;
     prune_stage const& stage = m.stages[a.stage];
     return {place,
@@ -100,14 +102,18 @@ WINNOW_DEVICE list_writer writer_of(prune_arguments<T> const& a, prune_place con
 
 /// Counts a scoring block as done, of a list of group `group` of the batch with `candidates`. True for the last one of the
 /// list, which sees what all others have written. All threads of the block call it when their scores are written.
-template <class T>
+/// `meanwhile(thread, threads)`: what the warps but the first do while the count is on its way to L2 and back.
+template <class T, class Meanwhile>
 WINNOW_DEVICE bool arrives_last(std::int32_t& shared, prune_arguments<T> const& a, std::int64_t group,
-                                std::int32_t candidates) {
+                                std::int32_t candidates, Meanwhile meanwhile) {
     __syncthreads();
-    if (threadIdx.x == 0) {
+    auto const thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    if (thread == 0) {
         std::int32_t const blocks = a.groups.units * ceil_div(candidates, a.chunks_per_block);
         shared = ptx::count_arrival(a.arrived + group) == blocks - 1;
         if (shared) a.arrived[group] = 0;  // for the next stage
+    } else if (thread >= 32) {
+        meanwhile(thread - 32, threads - 32);
     }
     __syncthreads();
     return shared != 0;

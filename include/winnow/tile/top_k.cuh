@@ -186,28 +186,36 @@ WINNOW_DEVICE void narrow(std::uint32_t storage, int threads, warp_range own, Ke
         });
         __syncthreads();
         // All have read the histogram of the cut before: it is the one after the next.
-        if (cuts > 0)
+        if (cuts > 0) {
+#pragma unroll 1
             for (std::uint32_t i = threadIdx.x * 16; i < bytes; i += threads * 16)
                 ptx::store_shared(storage + (cuts + 2) % 3 * bytes + i, make_uint4(0, 0, 0, 0));
+        }
         at = narrowed(at, cut, histogram);
     }
 }
 
+/// Clears what select_top_k counts in. Thread `thread` of the `threads` that call it.
+template <int Threads>
+WINNOW_DEVICE void clear_top_k(top_k_storage<Threads>& shared, int thread, int threads) {
+    std::uint32_t const storage = ptx::pinned_address(&shared);
+#pragma unroll 1
+    for (int i = thread * 16; i < static_cast<int>(offsetof(top_k_storage<Threads>, warp_least)); i += threads * 16)
+        ptx::store_shared(storage + i, make_uint4(0, 0, 0, 0));
+}
+
 /// Calls `put(position, index)` for the `k` largest of `n` keys (1 <= k <= n), none of which is 0. `fetch(x, i, end)` gives
 /// keys i to i + 3 of the next `Runs` runs, i < n a multiple of 4, and anything from `end` on; it is called once.
-/// `keys`: room for n keys, in whole groups of four, which may be where they come from. All `threads` of the block call
-/// it, whole warps, as many as a power of two; who uses `shared` afterwards needs a barrier.
+/// `keys`: room for n keys, in whole groups of four, which may be where they come from. `shared` is cleared, by any thread.
+/// All `threads` of the block call it, whole warps, as many as a power of two; who uses `shared` afterwards needs a
+/// barrier.
 template <int Runs, int Threads, class Keys, class Fetch, class Put>
 WINNOW_DEVICE void select_top_k(top_k_storage<Threads>& shared, int threads, Keys keys, std::int32_t n, std::int32_t k,
                                 Fetch fetch, Put put) {
     static_assert(Threads <= 1024, "a lane for each warp");
-    int const t = threadIdx.x, warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = threads / 32;
+    int const warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = threads / 32;
     std::uint32_t const storage = ptx::pinned_address(&shared);
     warp_range const own = warp_range_of(n, 31 - __clz(warps), warp);
-#pragma unroll 1
-    for (int i = t * 16; i < static_cast<int>(offsetof(top_k_storage<Threads>, warp_least)); i += threads * 16)
-        ptx::store_shared(storage + i, make_uint4(0, 0, 0, 0));
-
     std::uint32_t least = ~0u, most = 0;
 #pragma unroll 1
     for (std::int32_t run = own.begin; run < own.end; run += Runs * top_k_run) {
