@@ -107,14 +107,12 @@ template <class T, class Meanwhile>
 WINNOW_DEVICE bool arrives_last(std::int32_t& shared, prune_arguments<T> const& a, std::int64_t group,
                                 std::int32_t candidates, Meanwhile meanwhile) {
     __syncthreads();
-    auto const thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-    if (thread == 0) {
+    if (threadIdx.x == 0) {
         std::int32_t const blocks = a.groups.units * ceil_div(candidates, a.chunks_per_block);
         shared = ptx::count_arrival(a.arrived + group) == blocks - 1;
         if (shared) a.arrived[group] = 0;  // for the next stage
-    } else if (thread >= 32) {
-        meanwhile(thread - 32, threads - 32);
     }
+    if (threadIdx.x >= 32) meanwhile(static_cast<int>(threadIdx.x) - 32, static_cast<int>(blockDim.x) - 32);
     __syncthreads();
     return shared != 0;
 }
