@@ -1,6 +1,7 @@
 // Tree search of one chunk: the shortened one finds the path and the score of one that looks at every branch.
 #include "winnow/stage/prune_branch.hpp"
 
+#include <limits>
 #include <set>
 #include <vector>
 
@@ -77,4 +78,22 @@ TEST_CASE("prune_branch: no chunk, and scores of nothing, change nothing", "[sta
     hidden.descend(hidden.probes(rounds, 0), minus_infinity, minus_infinity);
     CHECK(hidden.score == minus_infinity);
     CHECK(hidden.left == 4);
+}
+
+TEST_CASE("prune_branch: where sides count, a branch of one key is looked at once more; a NaN is passed over",
+          "[stage]") {
+    for (std::int32_t const size : {2, 8, 64}) {
+        prune_rounds const rounds = prune_rounds::of(size, true, true);
+        CHECK(!rounds.shortened);
+        walked const w = walk(std::vector<float>(static_cast<std::size_t>(size), 2.0f), 16, rounds);
+        REQUIRE(w.seen.size() == static_cast<std::size_t>(2 * rounds.count));
+        CHECK(w.seen[w.seen.size() - 2] == w.seen.back());
+    }
+    float const nan = std::numeric_limits<float>::quiet_NaN();
+    for (bool const left : {false, true}) {
+        prune_branch branch{0, 0, 8, 1.0f};
+        CHECK(!branch.descend(left ? nan : 2.0f, left ? 2.0f : nan));
+        CHECK(branch.score == 2.0f);
+        CHECK(branch.left == 4);
+    }
 }

@@ -143,13 +143,16 @@ WINNOW_HOST_DEVICE constexpr std::int32_t coarser_block(request_view const& r, s
     return (first / fine + m) * fine / coarse - first / coarse;
 }
 
+/// True if a stage of interval `interval` is due by itself at decode step `step` >= 0.
+WINNOW_HOST_DEVICE constexpr bool falls_due(std::int32_t step, std::int32_t interval) { return step % interval == 0; }
+
 /// Stages to run at decode step `step` of a request: the first stage due and everything after it; earlier ones are
 /// taken from the cache. stage_count: nothing is due, the final list is reused. Step 0 runs everything.
 WINNOW_HOST_DEVICE constexpr std::int32_t first_stage_due(std::int32_t step, std::int32_t const* intervals,
                                                           std::int32_t stage_count) {
     if (step <= 0) return 0;
     for (std::int32_t i = 0; i < stage_count; ++i)
-        if (step % intervals[i] == 0) return i;
+        if (falls_due(step, intervals[i])) return i;
     return stage_count;
 }
 

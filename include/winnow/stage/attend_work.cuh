@@ -231,7 +231,7 @@ WINNOW_DEVICE std::int32_t age_of(attend_arguments<T> const& a, std::int32_t bat
 WINNOW_DEVICE bool refreshes_at(decode_step const& step, std::int32_t age) {
     static_assert(max_prune_stages <= 32, "a lane for each stage");
     std::int32_t const stage = threadIdx.x % 32;
-    return __any_sync(~0u, age >= 0 && stage < step.stages && age % step.intervals.steps[stage] == 0);
+    return __any_sync(~0u, age >= 0 && stage < step.stages && falls_due(age, step.intervals.steps[stage]));
 }
 
 /// Writes one row's finished channels: to the output, or as a partial result.

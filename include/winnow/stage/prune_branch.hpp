@@ -20,11 +20,14 @@ struct prune_rounds {
     std::int32_t size;   ///< keys of a chunk
     std::int32_t count;  ///< rounds
     bool shortened;      ///< in the last round, a branch of two keys is left; see last
+    /// A key counts differently as a left and as a right probe, where these stand at different distances: then a branch of
+    /// one key is looked at once more from either side.
+    bool sided;
 
     /// In the last round both keys of a whole chunk have been looked at on the way down, but for the first key of either
     /// half of the chunk, so that one key is left to look at. `whole`: no chunk is cut short.
-    WINNOW_HOST_DEVICE static constexpr prune_rounds of(std::int32_t size, bool whole) {
-        return {size, larger(ceil_log2(size), 1), size >= 4 && whole};
+    WINNOW_HOST_DEVICE static constexpr prune_rounds of(std::int32_t size, bool whole, bool sided = false) {
+        return {size, larger(ceil_log2(size), 1) + (sided ? 1 : 0), size >= 4 && whole && !sided, sided};
     }
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr bool last(std::int32_t round) const {
         return shortened && round == count - 1;
@@ -44,26 +47,36 @@ struct alignas(16) prune_branch {
         return static_cast<std::int32_t>(static_cast<std::uint32_t>(length) >> 1);
     }
 
-    /// Keys to look at. A branch of one key was looked at when its parent was; only a chunk that starts as one is looked
-    /// at again.
-    [[nodiscard]] WINNOW_HOST_DEVICE constexpr prune_probes probes(prune_rounds const& rounds,
-                                                                   std::int32_t round) const {
-        if (left >= right) return {no_key, no_key};
-        if (rounds.last(round)) {
-            bool const unseen = left == first || left - first == half(rounds.size);
-            return {unseen ? left : no_key, no_key};
-        }
-        if (round > 0 && right - left == 1) return {no_key, no_key};
+    /// Keys to look at in a round that is not the last one of a shortened search. A branch of one key was looked at when
+    /// its parent was; only a chunk that starts as one is looked at again.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr prune_probes centres(prune_rounds const& rounds,
+                                                                    std::int32_t round) const {
+        if (right - left < (round > 0 && !rounds.sided ? 2 : 1)) return {no_key, no_key};
         return {left + half(centre() - left), centre() + half(right - centre())};
     }
+    /// The key that the last round of a shortened search looks at.
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t unseen(prune_rounds const& rounds) const {
+        return left < right && (left == first || left - first == half(rounds.size)) ? left : no_key;
+    }
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr prune_probes probes(prune_rounds const& rounds,
+                                                                   std::int32_t round) const {
+        if (rounds.last(round)) return {unseen(rounds), no_key};
+        return centres(rounds, round);
+    }
 
-    /// Goes on with the half of the better key: the right one where both are as good.
+    /// Goes on with the half of the better key: the right one where both are as good. True for the left one.
+    WINNOW_HOST_DEVICE constexpr bool descend(float found_left, float found_right) {
+        score = larger(larger(score, found_left), found_right);  // in this order a NaN is passed over
+        bool const goes_left = found_left > found_right;
+        (goes_left ? right : left) = centre();
+        return goes_left;
+    }
+    /// The same where there may be no key, or one.
     WINNOW_HOST_DEVICE constexpr void descend(prune_probes const& at, float found_left, float found_right) {
-        if (at.left == no_key) return;
-        score = larger(score, found_left);
-        if (at.right == no_key) return;
-        score = larger(score, found_right);
-        (found_left > found_right ? right : left) = centre();
+        if (at.right != no_key)
+            descend(found_left, found_right);
+        else if (at.left != no_key)
+            score = larger(score, found_left);
     }
 };
 

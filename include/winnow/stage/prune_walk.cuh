@@ -9,6 +9,7 @@
 #include "winnow/core/config.hpp"
 #include "winnow/core/math.hpp"
 #include "winnow/ptx/registers.cuh"
+#include "winnow/stage/prune_branch.hpp"
 #include "winnow/stage/prune_prober.cuh"
 #include "winnow/tile/probe_keys.cuh"
 
@@ -26,51 +27,47 @@ struct chunk_slots {
 template <scorer How, int Tiles>
 inline constexpr int slots_of = How == scorer::tree_probe ? Tiles : 2 * Tiles;
 
-/// A branch's probes: the centres of both halves of [left, right). None where the search has come to an end.
+/// Keys that a round looks at in slot `tile`.
 template <int Tiles, class T, int HeadDim, product_unit Unit>
 WINNOW_DEVICE void look_up_halves(prune_prober<T, HeadDim, Unit> const& prober,
-                                  probe_set<stored_key<T, Unit>, Tiles>& at, int tile, std::int32_t left,
-                                  std::int32_t right, bool active) {
-    std::int32_t const centre = left + (right - left) / 2;
-    prober.look_up(at, tile, 0, active ? left + (centre - left) / 2 : no_key);
-    prober.look_up(at, tile, 1, active ? centre + (right - centre) / 2 : no_key);
+                                  probe_set<stored_key<T, Unit>, Tiles>& at, int tile, prune_probes const& probes) {
+    prober.look_up(at, tile, 0, probes.left);
+    prober.look_up(at, tile, 1, probes.right);
 }
 
 /// Binary search by the keys at the centres of both halves; the score is the best key on the path. Where the next round
-/// looks is worked out for either half while keys of this one are on their way.
-///
-/// In the last round a branch of two keys is left, and in a whole chunk both have been looked at on the way down, but
-/// for the first key of either half of the chunk: so the last round looks at one key of few chunks.
+/// looks is worked out for either half while keys of this one are on their way. The last round of a shortened search
+/// looks at one key of few chunks.
 template <int Tiles, class T, int HeadDim, product_unit Unit>
 WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chunk_slots<Tiles>& chunk,
                                     std::int32_t size) {
     using key = stored_key<T, Unit>;
-    // A key counts differently as a left and as a right probe where these stand at different distances: then a branch of
-    // one key is looked at once more from either side.
     bool const sided = Unit == product_unit::turned && prober.a.params.scan == scan_style::relative;
-    std::int32_t left[Tiles], right[Tiles];
-    probe_set<key, Tiles> at;
     bool part = false;
     WINNOW_UNROLL
+    for (int t = 0; t < Tiles; ++t)
+        part = part || (chunk.left[t] < chunk.right[t] && chunk.right[t] - chunk.left[t] < size);
+    prune_rounds const rounds =
+        prune_rounds::of(size, prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part), sided);
+    prune_branch branch[Tiles];
+    probe_set<key, Tiles> at;
+    WINNOW_UNROLL
     for (int t = 0; t < Tiles; ++t) {
-        left[t] = chunk.left[t], right[t] = chunk.right[t];
-        part = part || (left[t] < right[t] && right[t] - left[t] < size);
-        look_up_halves(prober, at, t, left[t], right[t], left[t] < right[t]);
+        branch[t] = {chunk.left[t], chunk.left[t], chunk.right[t], chunk.score[t]};
+        look_up_halves(prober, at, t, branch[t].centres(rounds, 0));
     }
-    std::int32_t const rounds = larger(ceil_log2(size), 1) + (sided ? 1 : 0);
-    bool const shortened = size >= 4 && !sided && (prober.in_step() ? prober.whole_chunks : !__any_sync(~0u, part));
 #pragma unroll 1
-    for (std::int32_t round = 0; round < rounds - (shortened ? 1 : 0); ++round) {
+    for (std::int32_t round = 0; round < rounds.count - (rounds.shortened ? 1 : 0); ++round) {
         probe_set<key, Tiles> next[2];  // of left halves, of right ones
         auto const look_further = [&] {
             WINNOW_UNROLL
             for (int t = 0; t < Tiles; ++t) {
                 // Opaque: or the compiler would work it out before this round's keys are asked for.
-                auto const first = static_cast<std::int32_t>(ptx::opaque(static_cast<std::uint32_t>(left[t])));
-                // A branch of one key was looked at when its parent was; only a chunk that starts as one is looked at again.
-                std::int32_t const centre = first + (right[t] - first) / 2, least = sided ? 1 : 2;
-                look_up_halves(prober, next[0], t, first, centre, centre - first >= least);
-                look_up_halves(prober, next[1], t, centre, right[t], right[t] - centre >= least);
+                prune_branch lower = branch[t], upper = branch[t];
+                lower.left = static_cast<std::int32_t>(ptx::opaque(static_cast<std::uint32_t>(lower.left)));
+                lower.right = upper.left = lower.centre();
+                look_up_halves(prober, next[0], t, lower.centres(rounds, 1));
+                look_up_halves(prober, next[1], t, upper.centres(rounds, 1));
             }
         };
         float found[Tiles][2];
@@ -78,10 +75,7 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
         WINNOW_UNROLL
         for (int t = 0; t < Tiles; ++t) {
             if (at.position[t][0] == no_key) continue;
-            std::int32_t const centre = left[t] + (right[t] - left[t]) / 2;
-            chunk.score[t] = fmaxf(chunk.score[t], fmaxf(found[t][0], found[t][1]));
-            bool const goes_left = found[t][0] > found[t][1];
-            (goes_left ? right[t] : left[t]) = centre;
+            bool const goes_left = branch[t].descend(found[t][0], found[t][1]);
             WINNOW_UNROLL
             for (int h = 0; h < 2; ++h) {
                 at.position[t][h] = goes_left ? next[0].position[t][h] : next[1].position[t][h];
@@ -89,16 +83,14 @@ WINNOW_DEVICE void walk_both_halves(prune_prober<T, HeadDim, Unit>& prober, chun
             }
         }
     }
-    if (!shortened) return;
+    WINNOW_UNROLL
+    for (int t = 0; t < Tiles; ++t) chunk.score[t] = branch[t].score;
+    if (!rounds.shortened) return;
     probe_set<key, 1> last;
     bool any = false;
     WINNOW_UNROLL
     for (int t = 0; t < 2; ++t) {
-        std::int32_t position = no_key;
-        if (t < Tiles) {
-            std::int32_t const s = t < Tiles ? t : 0, from_start = left[s] - chunk.left[s];
-            if (left[s] < right[s] && (from_start == 0 || from_start == size / 2)) position = left[s];
-        }
+        std::int32_t const position = t < Tiles ? branch[t < Tiles ? t : 0].unseen(rounds) : no_key;
         any = any || position != no_key;
         prober.look_up(last, 0, t, position);
     }
