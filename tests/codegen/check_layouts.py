@@ -29,6 +29,7 @@ SHARED = {
     "prune_score": lambda a: [f"sizeof(prune_score_storage<{a[1]}>)", f"prune_rows_behind<{a[1]}, {a[3]}>"],
     "prune_walk_sm90": lambda a: [f"sizeof(prune_walk_storage<{a[1]}>)", f"prune_walk_rows_offset<{a[1]}>"],
     "prune_select": lambda a: ["sizeof(prune_select_storage)", "offsetof(prune_select_storage, score)"],
+    "cascade_attend_token": lambda a: [f"sizeof(cascade_token_storage<{', '.join(a)}>)"],
     "cascade_score": lambda a: [f"sizeof(cascade_score_storage<{', '.join(a)}>)"],
     "cascade_score_sm90": lambda a: [f"sizeof(cascade_hopper_storage<{', '.join(a)}>)"],
 } | {name: lambda a: [] for name in (

@@ -130,6 +130,15 @@ WINNOW_HOST_DEVICE constexpr std::int32_t live_tokens(cascade_layout const& layo
     return sum;
 }
 
+/// True if row `row` < rows() of the cache holds a token; clamped as live_tokens().
+WINNOW_HOST_DEVICE constexpr bool holds_token(cascade_layout const& layout, cascade_counters const& counters,
+                                              std::int32_t row) {
+    if (row < layout.sinks) return row < filled_sinks(layout, counters);
+    std::int32_t slot = row - layout.sinks, level = 0;
+    for (; level < layout.levels - 1 && slot >= layout.size[level]; ++level) slot -= layout.size[level];
+    return slot < smaller(counters.count[level], layout.size[level]);
+}
+
 /// A cached token.
 struct cascade_entry {
     std::int32_t row;       ///< of the cache
@@ -167,13 +176,6 @@ struct cascade_segment {
 
 /// Segments of a cache: the sinks, and two of each sub-cache.
 WINNOW_HOST_DEVICE constexpr std::int32_t segments_of(cascade_layout const& layout) { return 1 + 2 * layout.levels; }
-
-/// Rows of one segment at most.
-WINNOW_HOST_DEVICE constexpr std::int32_t max_segment_rows(cascade_layout const& layout) {
-    std::int32_t most = larger(layout.sinks, 1);
-    for (std::int32_t i = 0; i < layout.levels; ++i) most = larger(most, layout.size[i]);
-    return most;
-}
 
 /// Segment `index` < segments_of(); clamped as live_tokens().
 WINNOW_HOST_DEVICE constexpr cascade_segment segment_at(cascade_layout const& layout, cascade_counters const& counters,

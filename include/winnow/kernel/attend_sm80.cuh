@@ -4,6 +4,7 @@
 // has room for more steps, as many are under way at a time. The last block of a decode tile merges its splits.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -16,6 +17,7 @@
 #include "winnow/stage/attend_arguments.cuh"
 #include "winnow/stage/attend_work.cuh"
 #include "winnow/stage/key_walk.cuh"
+#include "winnow/stage/merge_key_warps.cuh"
 #include "winnow/stage/merge_pieces.cuh"
 #include "winnow/stage/rotate_tile.cuh"
 #include "winnow/tile/gemm.cuh"
@@ -53,6 +55,9 @@ struct attend_storage {
     float sum[tile.key_warps][16];
     alignas(16) merge_pieces_storage<tile.threads() / 32> merge;
 
+    WINNOW_HOST_DEVICE static constexpr std::size_t scratch_bytes() {
+        return sizeof(key) + sizeof(value);
+    }
     /// The tiles of keys and values as floats, when nobody uses them any more.
     WINNOW_DEVICE float* scratch() { return reinterpret_cast<float*>(key); }
 };
@@ -130,81 +135,6 @@ __device__ __noinline__ void rotate_step(attend_block_storage<T, HeadDim, Rows, 
     T* const keys = shared.key + step % tile.stages * tile.keys * HeadDim;
     rotate_keys(keys, shared.rotation, a, shared.walk, step);
     if (threadIdx.x == 0) shared.rotation.frame = wanted;  // behind the barrier of rotate_keys
-}
-
-/// Adds the results of warps that shared 16 rows and split the keys, in warp order.
-template <class T, int HeadDim, attend_rows Rows, class KV>
-WINNOW_DEVICE void merge_key_warps(attend_storage<T, HeadDim, Rows, KV>& shared, softmax_rows const& state,
-                                   float const (&output)[HeadDim / 8][4], float c, float value_scale,
-                                   attend_row_writer<T>& writer) {
-    attend_arguments<T> const& a = writer.a;
-    attend_work const& w = writer.w;
-    constexpr attend_tile tile = attend_tile_of({HeadDim, Rows}, sizeof(KV));
-    constexpr bool widens = !std::is_same_v<T, KV>;
-    static_assert(tile.rows == 16 && tile.row_warps == 1);
-    static_assert(sizeof(shared.key) + sizeof(shared.value) >= sizeof(float) * tile.key_warps * 16 * HeadDim,
-                  "the key and value tiles hold the sums");
-    constexpr int channels = HeadDim / 32;
-    int const warp = threadIdx.x / 32, lane = threadIdx.x % 32, rows = w.rows.count * a.schedule.tile_heads;
-    float* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
-    // Rows begin in different banks, so that the lanes of a fragment's rows do not meet.
-    auto const at = [](int key_warp, int row, int channel) {
-        return (key_warp * 16 + row) * HeadDim + (channel ^ (widens ? (row & 1) * 16 : (row & 3) * 8));
-    };
-    __syncthreads();  // nobody reads the tiles any more
-    WINNOW_UNROLL
-    for (int h = 0; h < 2; ++h) {
-        int const row = lane / 4 + 8 * h;
-        float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
-        if (row >= rows) continue;
-        if (lane % 4 == 0) shared.maximum[warp][row] = state.maximum[h], shared.sum[warp][row] = sum;
-        if constexpr (widens) {
-            WINNOW_UNROLL
-            for (int d = 0; d < HeadDim / 16; ++d)
-                *reinterpret_cast<float4*>(sums + at(warp, row, 16 * d + 4 * (lane % 4))) =
-                    widened_output(output, d, h);
-        } else {
-            WINNOW_UNROLL
-            for (int d = 0; d < HeadDim / 8; ++d)
-                *reinterpret_cast<float2*>(sums + at(warp, row, 8 * d + 2 * (lane % 4))) =
-                    make_float2(output[d][2 * h], output[d][2 * h + 1]);
-        }
-    }
-    __syncthreads();
-#pragma unroll 1
-    for (int row = warp; row < rows; row += tile.key_warps) {
-        if (!writer.select(row)) continue;
-        float maximum = shared.maximum[0][row], sum = 0.0f, total[channels];
-        WINNOW_UNROLL
-        for (int i = 0; i < channels; ++i) total[i] = 0.0f;
-        WINNOW_UNROLL
-        for (int k = 1; k < tile.key_warps; ++k) maximum = fmaxf(maximum, shared.maximum[k][row]);
-        WINNOW_UNROLL
-        for (int k = 0; k < tile.key_warps; ++k) {
-            // Without a maximum nothing was seen, and sums are 0 (or NaN, which has to get through).
-            float const factor =
-                maximum == minus_infinity ? 1.0f : ptx::exp2_fast((shared.maximum[k][row] - maximum) * c);
-            sum = fmaf(shared.sum[k][row], factor, sum);
-            WINNOW_UNROLL
-            for (int i = 0; i < channels; i += 2) {
-                float2 const v = *reinterpret_cast<float2 const*>(sums + at(k, row, lane * channels + i));
-                total[i] = fmaf(v.x, factor, total[i]);
-                total[i + 1] = fmaf(v.y, factor, total[i + 1]);
-            }
-        }
-        float lse = sum == 0.0f ? minus_infinity : maximum * c + ptx::log2_fast(sum);
-        float const inverse = (sum == 0.0f ? 0.0f : 1.0f / sum) * writer.add_sink(lse) * value_scale;
-        WINNOW_UNROLL
-        for (int i = 0; i < channels; ++i) total[i] *= inverse;
-        if (writer.corrects()) {
-            row_correction const correction = writer.correction(1.0f, lse);
-            WINNOW_UNROLL
-            for (int i = 0; i < channels; i += 2) correction.apply(lane * channels + i, total[i], total[i + 1]);
-        }
-        WINNOW_UNROLL
-        for (int i = 0; i < channels; i += 2) writer.channels(lane * channels + i, total[i], total[i + 1]);
-        if (lane == 0) writer.log_sum_exp(lse);
-    }
 }
 
 template <class T, int HeadDim, attend_rows Rows, class KV = T, key_rotation Rotation = key_rotation::none>
@@ -400,7 +330,8 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows, KV>::threads,
             }
         }
     } else {
-        merge_key_warps<T, HeadDim, Rows, KV>(shared, state[0], output[0], c, value_scale, writer);
+        merge_key_warps<HeadDim, widens>(shared, state[0], output[0], c, value_scale, w.rows.count * a.schedule.tile_heads,
+                                 writer);
     }
     if constexpr (Rows == attend_rows::decode)
         if (merges)

@@ -11,6 +11,7 @@
 #include "winnow/core/math.hpp"
 #include "winnow/core/partial.hpp"
 #include "winnow/policy/append_policy.hpp"
+#include "winnow/policy/cascade_policy.hpp"
 
 namespace winnow {
 
@@ -25,7 +26,7 @@ struct cascade_attend_arguments {
     T* linear_values;           ///< the same
     T* turned_queries;          ///< extents of queries, packed; with segments [batch, segment, head, channel]
     std::int32_t* lengths;      ///< [batch] cached tokens and the chunk's
-    float* sums;                ///< [batch, head, max_keys] attention that each key gets
+    float* sums;                ///< [batch, head, max_keys] attention that each key gets; with segments products by row
     tensor_view<T const, 4> q;  ///< queries as attention reads them
     lse_view lse;               ///< what attention wrote
     double log2_beta;
@@ -34,9 +35,12 @@ struct cascade_attend_arguments {
     fast_divider set_heads;        ///< KV heads of a set
     fast_divider kv_heads;
     fast_divider heads;
-    std::int32_t segments = 0;                ///< runs of rows that a decode step attends to; 0: keys are lined up
-    std::int32_t* segment_rows = nullptr;     ///< [batch, segment] first row, counted from the first sequence's
-    std::int32_t* segment_lengths = nullptr;  ///< [batch, segment]
+    std::int32_t segments = 0;        ///< runs of rows that a decode step attends to; 0: keys are lined up
+    cascade_splits splits = {};       ///< of such a step
+    fast_divider head_groups = {};    ///< of the splits
+    float* partial_output = nullptr;  ///< fp32 [batch, head, split, channel]
+    float* partial_lse = nullptr;     ///< fp32 base 2 [batch, head, split]
+    std::int32_t* arrived = nullptr;  ///< [batch, KV head, group of its query heads] splits that are done
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_chunk chunk(std::int32_t b) const {
         return chunk_of(params.rows, params.sequence, params.cache.sequences, shape.max_queries, b);

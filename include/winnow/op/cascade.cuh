@@ -13,10 +13,10 @@
 #include "winnow/kernel/cascade_reduce.cuh"
 #include "winnow/kernel/cascade_score.cuh"
 #include "winnow/kernel/cascade_score_sm90.cuh"
+#include "winnow/kernel/cascade_token.cuh"
 #include "winnow/op/attend.cuh"
 #include "winnow/op/cascade.hpp"
 #include "winnow/op/launch_kernel.cuh"
-#include "winnow/op/merge.cuh"
 #include "winnow/op/tensor_map.cuh"
 
 namespace winnow {
@@ -35,28 +35,27 @@ status launch_reduce(cascade_attend_arguments<T> const& a, launch_order order, c
 template <int HeadDim, class T>
 status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const& plan, workspace scratch,
                        cudaStream_t stream) {
-    cascade_attend_params<T> const& p = a.params;
     auto const batch = static_cast<unsigned>(a.shape.batch), segments = static_cast<unsigned>(plan.segments);
     a.segments = plan.segments;
-    a.segment_rows = region<std::int32_t>(scratch, plan.segment_rows);
-    a.segment_lengths = region<std::int32_t>(scratch, plan.segment_lengths);
+    a.splits = plan.splits;
+    a.head_groups = fast_divider(plan.splits.head_groups);
     a.turned_queries = region<T>(scratch, plan.queries);
+    a.partial_output = region<float>(scratch, plan.part_output);
+    a.partial_lse = region<float>(scratch, plan.part_lse);
+    a.arrived = region<std::int32_t>(scratch, plan.arrived);
     if (auto s = launch_kernel(cascade_segments<T>, dim3(segments, batch), cascade_gather_threads, 0, stream, a); !s)
         return s;
-    auto part = segment_part<T>(p, plan.segments, a.turned_queries, a.segment_rows, a.segment_lengths,
-                                region<T>(scratch, plan.part_output), region<float>(scratch, plan.part_lse));
-    part.lse.base = a.lse.base;
-    workspace const rest{region<char>(scratch, plan.scratch), scratch.bytes - plan.scratch};
-    if (auto s = launch<HeadDim>(part, plan.attend, rest, stream); !s) return s;
-    auto const merge = merge_part(p, part, plan.segments, a.lse);
-    if (auto s = launch(merge, merge_plan{}, {}, stream); !s) return s;
-    if (!p.takes_scores()) return {};
     launch_order order{};
     if (auto s = order_of_followers(plan.attend.device.instructions, order); !s) return s;
-    dim3 const score(static_cast<unsigned>(ceil_div(max_segment_rows(p.cache.layout), cascade_token_keys)),
-                     static_cast<unsigned>(a.shape.kv_heads), batch * segments);
-    auto const done = launch_kernel(cascade_score_token<T, HeadDim>, score, cascade_token_threads, 0, stream, a, order);
-    return done && p.cache.heads != cascade_heads::per_kv_head ? launch_reduce(a, order, stream) : done;
+    dim3 const attend(static_cast<unsigned>(a.shape.kv_heads * a.splits.head_groups),
+                      static_cast<unsigned>(a.splits.count), batch);
+    auto const attended =
+        launch_kernel(cascade_attend_token<T, HeadDim>, attend, cascade_token_bounds<HeadDim>::threads,
+                      sizeof(cascade_token_storage<T, HeadDim>), stream, a, order);
+    if (!attended || !a.params.takes_scores()) return attended;
+    dim3 const score(static_cast<unsigned>(ceil_div(a.params.cache.layout.slots() + 1, cascade_token_threads)),
+                     static_cast<unsigned>(a.params.cache.token_heads()), batch);
+    return launch_kernel(cascade_score_token<T>, score, cascade_token_threads, 0, stream, a, order);
 }
 
 /// Scores of lined-up keys by the Hopper kernel.

@@ -14,7 +14,6 @@
 #include "winnow/core/workspace.hpp"
 #include "winnow/op/attend.hpp"
 #include "winnow/op/check_cascade.hpp"
-#include "winnow/op/merge.hpp"
 #include "winnow/policy/cascade_policy.hpp"
 
 namespace winnow {
@@ -35,18 +34,18 @@ struct cascade_attend_plan {
     std::size_t next_item = 0;        ///< and of the counter that its blocks draw tiles from
     std::size_t scratch = 0;          ///< offset of what attention needs
     std::int32_t segments = 0;        ///< > 0: a decode step reads keys as they lie, in so many runs of rows
-    std::size_t segment_rows = 0;     ///< offset of where each run begins
-    std::size_t segment_lengths = 0;  ///< offset of their lengths
-    std::size_t part_output = 0;      ///< offset of the attention over each run
+    cascade_splits splits;            ///< of them all
+    std::size_t part_output = 0;      ///< offset of the attention over each split
     std::size_t part_lse = 0;         ///< offset of its log-sum-exp
+    std::size_t arrived = 0;          ///< offset of the counters of splits that are done
 
     /// True if there is a plan.
     [[nodiscard]] constexpr explicit operator bool() const { return why.ok(); }
     /// True for plans that lay out the same launches.
     [[nodiscard]] constexpr bool same_layout(cascade_attend_plan const& o) const {
-        return segments == o.segments && workspace_bytes == o.workspace_bytes && keys == o.keys && values == o.values &&
-               queries == o.queries && lengths == o.lengths && lse == o.lse && sums == o.sums && scratch == o.scratch &&
-               score_path == o.score_path && offsets == o.offsets && next_item == o.next_item &&
+        return segments == o.segments && splits == o.splits && workspace_bytes == o.workspace_bytes && keys == o.keys &&
+               values == o.values && queries == o.queries && lengths == o.lengths && lse == o.lse && sums == o.sums &&
+               scratch == o.scratch && score_path == o.score_path && offsets == o.offsets && next_item == o.next_item &&
                attend.same_layout(o.attend);
     }
 };
@@ -132,62 +131,8 @@ template <class T>
 constexpr std::int32_t decode_segments(cascade_attend_params<T> const& p) {
     batch_shape const shape = p.shape();
     std::int32_t const segments = segments_of(p.cache.layout) + 1;
-    bool const fits =
-        std::int64_t{shape.batch} * segments <= 65535 && p.cache.sequences * p.cache.sequence_rows() <= max_tokens;
+    bool const fits = shape.batch <= 65535;  // the grid's last dimension
     return p.cache.has_rotated() && p.rows.start == nullptr && shape.max_queries == 1 && fits ? segments : 0;
-}
-
-/// Attention of a token to each run of rows: requests whose one page is a run. `parts` may be unknown while planning.
-template <class T>
-constexpr attend_params<T> segment_part(cascade_attend_params<T> const& p, std::int32_t segments, T const* queries,
-                                        std::int32_t const* first_rows, std::int32_t const* lengths, T* output,
-                                        float* lse) {
-    cascade_cache<T> const& cache = p.cache;
-    std::int64_t const requests = p.queries.extent[0] * segments, heads = p.queries.extent[2],
-                       channels = cache.head_dim;
-    attend_params<T> part;
-    part.queries = packed_view(queries, {requests, std::int64_t{1}, heads, channels});
-    part.output = packed_view(output, {requests, std::int64_t{1}, heads, channels});
-    std::int64_t const extent[] = {cache.sequences * cache.sequence_rows(), max_segment_rows(cache.layout),
-                                   cache.kv_heads, channels};
-    std::int64_t const stride[] = {channels, channels, cache.stored_rows() * channels, 1};
-    for (int axis = 0; axis < 4; ++axis) part.keys.extent[axis] = extent[axis], part.keys.stride[axis] = stride[axis];
-    part.values = part.keys;
-    if (cache.memory != nullptr) part.keys.data = cache.rotated(0, 0), part.values.data = cache.values(0, 0);
-    part.kv.layout = kv_layout::block_table;
-    part.kv.pages = first_rows;
-    part.kv.length = lengths;
-    part.kv.table_stride = 1;
-    part.kv.max_length = max_segment_rows(cache.layout);
-    part.lse.values = packed_view(lse, {requests, std::int64_t{1}, heads});
-    part.scale = p.scale;
-    part.mask = full{};
-    return part;
-}
-
-/// The results of all runs, merged.
-template <class T>
-constexpr merge_params<T> merge_part(cascade_attend_params<T> const& p, attend_params<T> const& parts,
-                                     std::int32_t segments, lse_view const& lse) {
-    auto const& extent = p.queries.extent;
-    std::int64_t const row = extent[2] * extent[3];
-    merge_params<T> m;
-    std::int64_t const extents[] = {segments, extent[0], extent[2], extent[3]};
-    std::int64_t const strides[] = {row, segments * row, extent[3], 1};
-    m.outputs.data = parts.output.data;
-    m.lses.data = parts.lse.values.data;
-    for (int axis = 0; axis < 4; ++axis) m.outputs.extent[axis] = extents[axis], m.outputs.stride[axis] = strides[axis];
-    for (int axis = 0; axis < 3; ++axis)
-        m.lses.extent[axis] = extents[axis], m.lses.stride[axis] = axis == 2 ? 1 : strides[axis] / extent[3];
-    m.base = lse.base;
-    m.output.data = p.output.data;
-    m.lse.data = lse.values.data;
-    for (int axis = 0; axis < 3; ++axis) {  // [batch, 1, head, channel] as [row, head, channel]
-        int const from = axis == 0 ? 0 : axis + 1;
-        m.output.extent[axis] = p.output.extent[from], m.output.stride[axis] = p.output.stride[from];
-        if (axis < 2) m.lse.extent[axis] = lse.values.extent[from], m.lse.stride[axis] = lse.values.stride[from];
-    }
-    return m;
 }
 
 /// Layout of valid params. Reads extents only.
@@ -198,10 +143,7 @@ constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p,
     result.segments = decode_segments(p);
     T const* const unknown = nullptr;
     std::int32_t const segments = result.segments;
-    result.attend = segments > 0 ? attend_plan_of(segment_part(p, segments, unknown, nullptr, nullptr,
-                                                               static_cast<T*>(nullptr), static_cast<float*>(nullptr)),
-                                                  device)
-                                 : attend_plan_of(attend_part(p, p.queries, unknown, unknown, nullptr), device);
+    result.attend = attend_plan_of(attend_part(p, p.queries, unknown, unknown, nullptr), device);
     if (!result.attend) {
         result.why = result.attend.why;
         return result;
@@ -232,12 +174,17 @@ constexpr cascade_attend_plan cascade_plan_of(cascade_attend_params<T> const& p,
         result.offsets = layout.take(batch * heads * pitch, sizeof(float));
         result.next_item = layout.take(1, sizeof(std::int32_t));
     }
-    result.segment_rows = layout.take(parts, sizeof(std::int32_t));
-    result.segment_lengths = layout.take(parts, sizeof(std::int32_t));
-    result.part_output = layout.take(parts * heads * channels, sizeof(T));
-    result.part_lse = layout.take(parts * heads, sizeof(float));
+    if (segments > 0) {
+        cascade_splits const& s = result.splits =
+            cascade_splits_of(shape.head_dim, shape.kv_heads, shape.group(), p.cache.layout.rows() + 1);
+        auto const pieces = s.count > 1 ? query_rows * heads * static_cast<std::size_t>(s.count) : 0;
+        result.part_output = layout.take(pieces * channels, sizeof(float));
+        result.part_lse = layout.take(pieces, sizeof(float));
+        result.arrived =
+            layout.take(query_rows * static_cast<std::size_t>(shape.kv_heads * s.head_groups), sizeof(std::int32_t));
+    }
     result.scratch = layout.bytes;
-    result.workspace_bytes = layout.bytes + result.attend.workspace_bytes;
+    result.workspace_bytes = layout.bytes + (segments > 0 ? 0 : result.attend.workspace_bytes);
     return result;
 }
 

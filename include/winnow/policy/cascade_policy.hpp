@@ -20,10 +20,32 @@ inline constexpr int cascade_move_rows_of_block = 8;
 inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block holds in registers: those of a decode step
 inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
 
-inline constexpr int cascade_token_threads = 256;
-inline constexpr int cascade_token_blocks = 2;      ///< per multiprocessor that registers must allow
-inline constexpr int cascade_token_warp_keys = 16;  ///< rows of a product
-inline constexpr int cascade_token_keys = cascade_token_threads / 32 * cascade_token_warp_keys;  ///< of a block
+inline constexpr int cascade_token_threads = 256;  ///< of the kernel that scores a decode step
+
+/// How a decode step over rows as they lie is cut: the same for every request, whatever else is in the batch.
+struct cascade_splits {
+    std::int32_t tile_heads = 1;   ///< query heads that a block takes
+    std::int32_t head_groups = 1;  ///< groups of so many that a KV head's query heads make
+    std::int32_t count = 1;        ///< pieces of the rows; > 1: they are merged by the block that is the last
+    std::int32_t steps = 1;        ///< of a piece
+    friend constexpr bool operator==(cascade_splits const&, cascade_splits const&) = default;
+};
+
+/// Splits of `rows` rows. A block's way to its first row and the merge behind its last are paid once, and what it has under
+/// way is enough meanwhile, so one request has no more blocks than a part of 132 multiprocessors holds at a time.
+WINNOW_HOST_DEVICE constexpr cascade_splits cascade_splits_of(std::int32_t head_dim, std::int32_t kv_heads,
+                                                              std::int32_t group, std::int32_t rows) {
+    constexpr std::int32_t multiprocessors = 132, most_splits = 256, least_steps = 2;
+    attend_tile const tile = attend_tile_of({head_dim, attend_rows::decode});
+    cascade_splits s;
+    s.tile_heads = smaller(group, tile.rows);
+    s.head_groups = ceil_div(group, s.tile_heads);
+    std::int32_t const steps = ceil_div(rows, tile.keys), tiles = kv_heads * s.head_groups;
+    std::int32_t const wanted = smaller(larger(multiprocessors * tile.min_blocks / tiles, 1), most_splits);
+    s.steps = larger(ceil_div(steps, wanted), least_steps);
+    s.count = ceil_div(steps, s.steps);
+    return s;
+}
 
 /// Threads of a block that decides: all there can be for long chunks, since there are only as many blocks as sets of
 /// tokens; few where a decode step waits at their barriers.

@@ -52,11 +52,11 @@ WINNOW_DEVICE void load_part(float (&part)[Channels], float const* from, bool ex
     }
 }
 
-/// A warp merges the row that `row` has selected, of `pieces` parts; each lane has channels side by side. Parts come many
+/// A warp merges the row that `row` (an attend_row_writer, or alike) has selected, of `pieces` parts; each lane has channels side by side. Parts come many
 /// at a time and together with their lses: each round of them is a trip to L2. `weights`: shared memory of the warp.
 /// `Registers`: how many a thread has for parts.
-template <int HeadDim, int Registers, class T>
-WINNOW_DEVICE void merge_row(float (&weights)[32], attend_row_writer<T> const& row, std::int32_t pieces) {
+template <int HeadDim, int Registers, class Row>
+WINNOW_DEVICE void merge_row(float (&weights)[32], Row const& row, std::int32_t pieces) {
     constexpr int channels = HeadDim / 32;
     constexpr int at_a_time = smaller(Registers / channels, 28);
     int const lane = threadIdx.x % 32;
