@@ -33,7 +33,8 @@ SHARED = {
     "cascade_score": lambda a: [f"sizeof(cascade_score_storage<{', '.join(a)}>)"],
     "cascade_score_sm90": lambda a: [f"sizeof(cascade_hopper_storage<{', '.join(a)}>)"],
 } | {name: lambda a: [] for name in (
-    "advance_steps", "append_tensors", "begin_step", "cascade_decide", "cascade_gather", "cascade_move_rows",
+    "advance_steps", "append_tensors", "begin_step", "cascade_decide", "cascade_gather", "cascade_insert_token",
+    "cascade_move_rows",
     "cascade_offsets", "cascade_reduce", "cascade_score_token", "cascade_segments", "cascade_turn_rows", "copy_lists", "describe_fault",
     "find_fault", "form_delta", "merge_rows", "merge_splits", "store_anchors", "sum_rows", "summarise_chunks")}
 

@@ -66,6 +66,25 @@ std::vector<cascade_move> insert(cascade_layout const& layout, state& s, std::ve
     return moves;
 }
 
+// One token, as the kernel for it does it: every sub-cache at once.
+void insert_single(cascade_layout const& layout, state& s, float token_score) {
+    state const before = s;
+    std::int64_t const seen = before.counters.seen;
+    s.counters.seen = seen + 1;
+    if (seen < layout.sinks) return;
+    float score = token_score;
+    auto origin = static_cast<std::int32_t>(seen);
+    for (std::int32_t i = 0; i < layout.levels; ++i) {
+        cascade_single const level = single_of(layout, before.counters, i);
+        auto const target = static_cast<std::size_t>(level.target - layout.sinks);
+        auto const oldest = static_cast<std::size_t>(level.oldest - layout.sinks);
+        if (level.appends || beats(score, before.score[target])) s.score[target] = score, s.origin[target] = origin;
+        s.counters.count[i] = level.next_count, s.counters.head[i] = level.next_head;
+        if (!level.evicts) return;
+        score = before.score[oldest], origin = before.origin[oldest];
+    }
+}
+
 // The same steps by the oracle, on a cache with one head of 64 channels.
 class oracle {
 public:
@@ -109,6 +128,24 @@ void require_equal(cascade_layout const& layout, state const& s, oracle& o) {
 }
 
 }  // namespace
+
+TEST_CASE("cascade insert: a single token, every sub-cache at once", "[core]") {
+    testing::random_source random(5);
+    for (int i = 0; i < 200; ++i) {
+        cascade_layout const layout = testing::random_cascade(random, i % 4 == 0 ? 20 : 5);
+        auto const slots = static_cast<std::size_t>(layout.slots());
+        state s{{}, std::vector<float>(slots), std::vector<std::int32_t>(slots)};
+        oracle o(layout);
+        for (std::int32_t step = 0; step < 3 * layout.rows() + 5; ++step) {
+            float score = static_cast<float>(random.below(4));
+            if (i % 5 == 0 && random.below(4) == 0) score = __builtin_nanf("");
+            insert_single(layout, s, score);
+            o.insert({score});
+            INFO("configuration " << i << ", step " << step);
+            require_equal(layout, s, o);
+        }
+    }
+}
 
 TEST_CASE("cascade insert: level by level is token by token, in random configurations", "[core]") {
     testing::random_source random(3);

@@ -126,4 +126,33 @@ WINNOW_HOST_DEVICE constexpr cascade_level level_of(cascade_layout const& layout
             nullptr};
 }
 
+/// What a sub-cache does with a single token, if one is offered to it: known from the counters alone, but for the end of a
+/// fight. The first sub-cache that evicts nothing is the last to be offered one.
+struct cascade_single {
+    bool appends;         ///< takes it; else it fights with the newest resident
+    bool evicts;          ///< and pushes out the oldest
+    std::int32_t target;  ///< row that the token takes, if it does
+    std::int32_t oldest;  ///< row whose token is pushed out
+    std::int32_t next_count;
+    std::int32_t next_head;
+};
+
+/// Sub-cache `index` when token `seen` arrives.
+WINNOW_HOST_DEVICE constexpr cascade_single single_of(cascade_layout const& layout, cascade_counters const& counters,
+                                                      std::int32_t index) {
+    cascade_level const level = level_of(layout, counters, index, nullptr);
+    bool const appends = level.count == 0 || layout.accepts(index, larger<std::int64_t>(counters.seen, 0));
+    bool const evicts = appends && level.count == level.size;
+    auto const slot = [&](std::int32_t x) {  // of entry x <= size, without a division
+        std::int64_t const s = std::int64_t{level.head} + x;
+        return static_cast<std::int32_t>(s < level.size ? s : s - level.size);
+    };
+    return {appends,
+            evicts,
+            level.first_row + slot(appends ? level.count : level.count - 1),
+            level.first_row + level.head,
+            level.count + (appends && !evicts ? 1 : 0),
+            evicts ? slot(1) : level.head};
+}
+
 }  // namespace winnow

@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(cascade_gather_threads)
 /// Scores from the products that attention has left: one thread per slot, and one for the token. Block (group of rows,
 /// set of tokens, request).
 template <class T>
-__global__ void __launch_bounds__(cascade_token_threads, 4)
+__global__ void __launch_bounds__(cascade_token_threads, cascade_token_blocks)
     cascade_score_token(cascade_attend_arguments<T> const __grid_constant__ a) {
     __shared__ cascade_counters counters;
     ptx::let_later_grid_start();

@@ -10,6 +10,7 @@
 #include "winnow/kernel/cascade_decode.cuh"
 #include "winnow/kernel/cascade_gather.cuh"
 #include "winnow/kernel/cascade_insert.cuh"
+#include "winnow/kernel/cascade_insert_token.cuh"
 #include "winnow/kernel/cascade_reduce.cuh"
 #include "winnow/kernel/cascade_score.cuh"
 #include "winnow/kernel/cascade_score_sm90.cuh"
@@ -176,7 +177,7 @@ status launch(cascade_attend_params<T> const& p, cascade_attend_plan const& plan
                     [&](auto head_dim) { return launch<decltype(head_dim)::value>(p, plan, scratch, stream); });
 }
 
-/// Two kernels for few tokens, else three and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
+/// One kernel for a token, two for few, else three and one for a rotated copy; each row of the cache is written once at most. Sequences that take tokens may be no two alike.
 template <class T>
 status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan, workspace scratch,
               cudaStream_t stream) {
@@ -199,6 +200,8 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
                                         region<T>(scratch, plan.staged),
                                         rotary_arguments_of(p.rotation, p.cache.head_dim)};
     auto const batch = static_cast<unsigned>(p.batch());
+    if (p.max_tokens() == 1)
+        return launch_kernel(cascade_insert_token<T>, dim3(batch), cascade_insert_token_threads, 0, stream, a);
     dim3 const decide(static_cast<unsigned>(p.cache.token_heads()), batch);
     bool const few = cascade_decide_threads_of(p.max_tokens()) == cascade_decide_threads::few;
     auto const kernel =

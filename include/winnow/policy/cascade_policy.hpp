@@ -17,10 +17,12 @@ inline constexpr int cascade_reduce_threads = 256;
 inline constexpr int cascade_decide_tokens = 128;  ///< tokens of a chunk whose lists fit the block's shared memory
 inline constexpr int cascade_move_threads = 256;
 inline constexpr int cascade_move_rows_of_block = 8;
-inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block holds in registers: those of a decode step
+inline constexpr int cascade_moves_at_once = 16;  ///< moves that one block holds in registers: those of a few tokens
 inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
 
-inline constexpr int cascade_token_threads = 256;  ///< of the kernel that scores a decode step
+inline constexpr int cascade_insert_token_threads = 512;  ///< of the kernel that inserts one token
+inline constexpr int cascade_token_threads = 256;         ///< of the kernel that scores a decode step
+inline constexpr int cascade_token_blocks = 4;            ///< of it per multiprocessor that registers must allow
 
 /// How a decode step over rows as they lie is cut: the same for every request, whatever else is in the batch.
 struct cascade_splits {

@@ -2,6 +2,7 @@
 #include "winnow/kernel/cascade_decode.cuh"
 #include "winnow/kernel/cascade_gather.cuh"
 #include "winnow/kernel/cascade_insert.cuh"
+#include "winnow/kernel/cascade_insert_token.cuh"
 #include "winnow/kernel/cascade_reduce.cuh"
 #include "winnow/kernel/cascade_score.cuh"
 #include "winnow/kernel/cascade_token.cuh"
@@ -29,6 +30,7 @@ template __global__ void
 cascade_move_rows<bf16, cascade_pass::place>(cascade_insert_arguments<bf16> const __grid_constant__);
 template __global__ void
 cascade_move_rows<bf16, cascade_pass::at_once>(cascade_insert_arguments<bf16> const __grid_constant__);
+template __global__ void cascade_insert_token<bf16>(cascade_insert_arguments<bf16> const __grid_constant__);
 template __global__ void cascade_turn_rows<bf16>(cascade_insert_arguments<bf16> const __grid_constant__);
 
 template __global__ void cascade_gather<fp16>(cascade_attend_arguments<fp16> const __grid_constant__);
@@ -51,6 +53,7 @@ template __global__ void
 cascade_move_rows<fp16, cascade_pass::place>(cascade_insert_arguments<fp16> const __grid_constant__);
 template __global__ void
 cascade_move_rows<fp16, cascade_pass::at_once>(cascade_insert_arguments<fp16> const __grid_constant__);
+template __global__ void cascade_insert_token<fp16>(cascade_insert_arguments<fp16> const __grid_constant__);
 template __global__ void cascade_turn_rows<fp16>(cascade_insert_arguments<fp16> const __grid_constant__);
 
 }  // namespace winnow
