@@ -15,6 +15,56 @@
 
 namespace winnow {
 
+/// Where a cache's parts lie, as cascade_cache says it, with the sums over sub-caches done once: a decode step's kernels
+/// would spend a good part of their time on them.
+template <class T>
+struct cascade_places {
+    char* memory = nullptr;
+    std::int64_t sequence_bytes = 0;
+    std::int64_t head_elements = 0;  ///< between two heads' rows
+    std::int64_t values_offset = 0;  ///< bytes from a sequence's memory to its values
+    std::int64_t scores_offset = 0;
+    std::int64_t origins_offset = 0;
+    std::int64_t rotated_offset = 0;
+    std::int32_t rows = 0;   ///< sinks and slots
+    std::int32_t slots = 0;  ///< of all sub-caches
+
+    cascade_places() = default;
+    /// Of a cache that has memory.
+    explicit cascade_places(cascade_cache<T> const& cache)
+        : memory(static_cast<char*>(cache.memory)), sequence_bytes(cache.sequence_bytes()),
+          head_elements(std::int64_t{cache.stored_rows()} * cache.head_dim), values_offset(offset(cache.values(0, 0))),
+          scores_offset(offset(cache.scores(0, 0))), origins_offset(offset(cache.origins(0, 0))),
+          rotated_offset(cache.has_rotated() ? offset(cache.rotated(0, 0)) : 0), rows(cache.layout.rows()),
+          slots(cache.layout.slots()) {}
+
+    WINNOW_DEVICE cascade_counters* counters(std::int32_t sequence) const { return at<cascade_counters>(sequence, 0); }
+    WINNOW_DEVICE T* keys(std::int32_t sequence, std::int32_t kv_head) const {
+        return at<T>(sequence, counter_bytes) + kv_head * head_elements;
+    }
+    WINNOW_DEVICE T* values(std::int32_t sequence, std::int32_t kv_head) const {
+        return at<T>(sequence, values_offset) + kv_head * head_elements;
+    }
+    WINNOW_DEVICE T* rotated(std::int32_t sequence, std::int32_t kv_head) const {
+        return at<T>(sequence, rotated_offset) + kv_head * head_elements;
+    }
+    WINNOW_DEVICE float* scores(std::int32_t sequence, std::int32_t token_head) const {
+        return at<float>(sequence, scores_offset) + std::int64_t{token_head} * slots;
+    }
+    WINNOW_DEVICE std::int32_t* origins(std::int32_t sequence, std::int32_t token_head) const {
+        return at<std::int32_t>(sequence, origins_offset) + std::int64_t{token_head} * slots;
+    }
+
+private:
+    static constexpr std::int64_t counter_bytes = cascade_cache<T>::counter_bytes;
+
+    std::int64_t offset(void const* part) const { return static_cast<char const*>(part) - memory; }
+    template <class U>
+    WINNOW_DEVICE U* at(std::int32_t sequence, std::int64_t part) const {
+        return reinterpret_cast<U*>(memory + sequence * sequence_bytes + part);
+    }
+};
+
 /// Arguments of the kernels around the attention of a chunk. Linear keys and values are what attention reads: cached
 /// tokens in physical order, then the chunk.
 template <class T>
@@ -35,8 +85,9 @@ struct cascade_attend_arguments {
     fast_divider set_heads;        ///< KV heads of a set
     fast_divider kv_heads;
     fast_divider heads;
-    std::int32_t segments = 0;        ///< runs of rows that a decode step attends to; 0: keys are lined up
-    cascade_splits splits = {};       ///< of such a step
+    std::int32_t segments = 0;   ///< runs of rows that a decode step attends to; 0: keys are lined up
+    cascade_splits splits = {};  ///< of such a step
+    cascade_places<T> places = {};
     fast_divider head_groups = {};    ///< of the splits
     float* partial_output = nullptr;  ///< fp32 [batch, head, split, channel]
     float* partial_lse = nullptr;     ///< fp32 base 2 [batch, head, split]
@@ -73,6 +124,7 @@ struct cascade_insert_arguments {
     cascade_counters* counters;  ///< [batch] after the chunk
     T* staged;                   ///< [batch, kv_head, max_moves, keys and values, channel]
     rotary_arguments rotary;     ///< of the copy of keys
+    cascade_places<T> places;
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr cascade_chunk chunk(std::int32_t b) const {
         return chunk_of(params.rows, params.sequence, params.cache.sequences, max_tokens, b);

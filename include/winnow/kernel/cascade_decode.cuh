@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(cascade_gather_threads)
             a.arrived[std::int64_t{b} * tiles + i] = 0;
     cascade_chunk const chunk = a.chunk(b);
     if (chunk.tokens == 0) return;
-    load_counters(counters, cache.counters(chunk.sequence));
+    load_counters(counters, a.places.counters(chunk.sequence));
     __syncthreads();
     bool const token = index == segments - 1;
     if (threadIdx.x == 0) {
@@ -69,16 +69,16 @@ __global__ void __launch_bounds__(cascade_gather_threads)
         fill_rotations<cascade_gather_threads>(a.rotary, columns, 1, turns.position, turns.turns, turns.rotation);
         __syncthreads();
     }
-    std::int64_t const channels = a.shape.head_dim, row = cache.layout.rows() * channels;
-    std::int64_t const head = cache.stored_rows() * channels;
+    std::int64_t const channels = a.shape.head_dim, row = a.places.rows * channels;
+    std::int64_t const head = a.places.head_elements;
     copy_heads(a.rotary, columns, turns, p.queries.data + p.queries.offset(chunk.outer, chunk.first_row),
                p.queries.stride[2], a.turned_queries + std::int64_t{part} * a.shape.heads * channels, channels,
                a.shape.heads, rotates);
     if (!token) return;
     copy_heads(a.rotary, columns, turns, p.keys.data + p.keys.offset(chunk.outer, chunk.first_row), p.keys.stride[2],
-               cache.rotated(chunk.sequence, 0) + row, head, a.shape.kv_heads, rotates);
+               a.places.rotated(chunk.sequence, 0) + row, head, a.shape.kv_heads, rotates);
     copy_heads(a.rotary, columns, turns, p.values.data + p.values.offset(chunk.outer, chunk.first_row),
-               p.values.stride[2], cache.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
+               p.values.stride[2], a.places.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
 }
 
 /// Scores from the products that attention has left: one thread per slot, and one for the token. Block (group of rows,
@@ -91,12 +91,12 @@ __global__ void __launch_bounds__(cascade_token_threads, cascade_token_blocks)
     cascade_attend_params<T> const& p = a.params;
     cascade_cache<T> const& cache = p.cache;
     std::int32_t const b = blockIdx.z, token_head = blockIdx.y, sinks = cache.layout.sinks;
-    std::int32_t const row = sinks + blockIdx.x * cascade_token_threads + threadIdx.x, token = cache.layout.rows();
+    std::int32_t const row = sinks + blockIdx.x * cascade_token_threads + threadIdx.x, token = a.places.rows;
     cascade_chunk const chunk = a.chunk(b);
-    if (chunk.tokens > 0) load_counters(counters, cache.counters(chunk.sequence));
+    if (chunk.tokens > 0) load_counters(counters, a.places.counters(chunk.sequence));
     __syncthreads();
     bool const held = chunk.tokens > 0 && row < token && holds_token(cache.layout, counters, row);
-    float* const old = cache.scores(larger(chunk.sequence, 0), token_head) + row - sinks;
+    float* const old = a.places.scores(larger(chunk.sequence, 0), token_head) + row - sinks;
     float const before = held ? *old : 0.0f;  // nobody else writes it
     ptx::wait_for_earlier_grids();
     if (chunk.tokens == 0 || (!held && row != token)) return;

@@ -40,8 +40,8 @@ WINNOW_DEVICE std::int32_t decide_token(cascade_insert_arguments<T> const& a, ca
     std::int32_t const reached = to_sink ? 1 : smaller(last + 1, layout.levels);
     if (!exists) return reached;
 
-    float* const scores = cache.scores(chunk.sequence, token_head);
-    std::int32_t* const origins = cache.origins(chunk.sequence, token_head);
+    float* const scores = a.places.scores(chunk.sequence, token_head);
+    std::int32_t* const origins = a.places.origins(chunk.sequence, token_head);
     bool const given = a.params.scores.data != nullptr;
     float const token_score = given ? a.params.scores(chunk.outer, chunk.first_row, token_head) : 0.0f;
     float const resident = here && !level.appends ? scores[level.target - sinks] : 0.0f;
@@ -50,7 +50,7 @@ WINNOW_DEVICE std::int32_t decide_token(cascade_insert_arguments<T> const& a, ca
         leaving.score = scores[level.oldest - sinks], leaving.origin = origins[level.oldest - sinks];
     cascade_move move{level.target, __shfl_up_sync(~0u, leaving.source, 1), __shfl_up_sync(~0u, leaving.score, 1),
                       __shfl_up_sync(~0u, leaving.origin, 1)};
-    if (lane == 0) move.source = layout.rows(), move.score = token_score, move.origin = static_cast<std::int32_t>(seen);
+    if (lane == 0) move.source = a.places.rows, move.score = token_score, move.origin = static_cast<std::int32_t>(seen);
     if (to_sink) move.target = static_cast<std::int32_t>(seen);
     bool const offered = lane < reached;
     bool const takes = offered && (to_sink || level.appends || beats(move.score, resident));
@@ -58,7 +58,7 @@ WINNOW_DEVICE std::int32_t decide_token(cascade_insert_arguments<T> const& a, ca
     if (!takes) move.target = -1;
     if (lane < max_cascade_levels) shared.moves[threadIdx.x / 32][lane] = move;
     if (token_head == 0) {
-        cascade_counters& counters = *cache.counters(chunk.sequence);
+        cascade_counters& counters = *a.places.counters(chunk.sequence);
         if (lane == 0) counters.seen = seen + 1;
         if (here && offered) counters.count[lane] = level.next_count, counters.head[lane] = level.next_head;
     }
@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
     std::int32_t const thread = threadIdx.x, warp = thread / 32;
     cascade_chunk const chunk = a.chunk(blockIdx.x);
     if (chunk.tokens == 0) return;
-    load_counters(shared.counters, cache.counters(chunk.sequence));
-    std::int32_t const pairs = a.rotary.rotation.pairs(cache.head_dim), rows = cache.layout.rows();
+    load_counters(shared.counters, a.places.counters(chunk.sequence));
+    std::int32_t const pairs = a.rotary.rotation.pairs(cache.head_dim), rows = a.places.rows;
     vector_columns const columns{cache.head_dim / vector_channels, pairs / vector_channels};
     if (cache.has_rotated() && pairs > 0) fill_turns<threads>(a.rotary, columns, shared.turns);
     __syncthreads();
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
             vector_pair pair{};
             if (moves) {
                 auto const& chunk_rows = at.key ? a.params.keys : a.params.values;
-                to = at.key ? cache.keys(chunk.sequence, kv_head) : cache.values(chunk.sequence, kv_head);
+                to = at.key ? a.places.keys(chunk.sequence, kv_head) : a.places.values(chunk.sequence, kv_head);
                 T const* const from = move.source < rows
                                           ? to + std::int64_t{move.source} * cache.head_dim
                                           : chunk_rows.data + chunk_rows.offset(chunk.outer, chunk.first_row, kv_head);
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
                 turn_pair<T>(a.rotary, columns.rotary, shared.turns + at.column, by_index ? move.origin : move.target,
                              pair);
             }
-            T* const copy = cache.rotated(chunk.sequence, kv_head) + std::int64_t{move.target} * cache.head_dim;
+            T* const copy = a.places.rotated(chunk.sequence, kv_head) + std::int64_t{move.target} * cache.head_dim;
             *reinterpret_cast<uint4*>(copy + low) = pair.first;
             *reinterpret_cast<uint4*>(copy + high) = pair.second;
         }

@@ -109,17 +109,16 @@ struct cascade_token_writer {
 template <class T>
 WINNOW_DEVICE void find_runs(cascade_run* runs, cascade_counters& counters, cascade_attend_arguments<T> const& a,
                              cascade_chunk const& chunk) {
-    cascade_cache<T> const& cache = a.params.cache;
-    if (chunk.tokens > 0) load_counters(counters, cache.counters(chunk.sequence));
+    if (chunk.tokens > 0) load_counters(counters, a.places.counters(chunk.sequence));
     __syncthreads();
     std::int32_t const index = threadIdx.x;
     if (index < a.segments) {
         cascade_run run{0, 0};
         if (chunk.tokens > 0 && index < a.segments - 1) {
-            cascade_segment const segment = segment_at(cache.layout, counters, index);
+            cascade_segment const segment = segment_at(a.params.cache.layout, counters, index);
             run = {segment.first_row, segment.first_row + segment.rows};
         } else if (chunk.tokens > 0) {
-            run = {cache.layout.rows(), cache.layout.rows() + 1};
+            run = {a.places.rows, a.places.rows + 1};
         }
         runs[index] = run;
     }
@@ -134,6 +133,7 @@ WINNOW_DEVICE void locate_rows(cascade_token_storage<T, HeadDim>& shared, std::i
     std::int32_t const first = step * tile.keys, row = first + t;
     std::int32_t covered = 0;
     bool held = false;
+#pragma unroll 2
     for (std::int32_t i = 0; i < segments; ++i) {
         cascade_run const run = shared.run[i];
         covered += larger(smaller(run.end, first + tile.keys) - larger(run.begin, first), 0);
@@ -175,7 +175,7 @@ WINNOW_DEVICE void load_run_query(cascade_token_storage<T, HeadDim>& shared, cas
 template <class T, int KeyTiles>
 WINNOW_DEVICE void store_products(cascade_attend_arguments<T> const& a, cascade_token_work const& w,
                                   float const (&score)[KeyTiles][4], std::int32_t first_row) {
-    std::int32_t const lane = threadIdx.x % 32, row = first_row + 2 * (lane % 4), last = a.params.cache.layout.rows();
+    std::int32_t const lane = threadIdx.x % 32, row = first_row + 2 * (lane % 4), last = a.places.rows;
     WINNOW_UNROLL
     for (int h = 0; h < 2; ++h) {
         std::int32_t const head = lane / 4 + 8 * h;
@@ -202,7 +202,6 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     auto& shared = *reinterpret_cast<storage*>(raw);
     ptx::let_later_grid_start();
 
-    cascade_cache<T> const& cache = a.params.cache;
     cascade_token_work w;
     w.batch = blockIdx.z, w.split = blockIdx.y;
     w.kv_head = a.head_groups.quotient(blockIdx.x);
@@ -210,13 +209,13 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     w.first_head = w.kv_head * a.shape.group() + in_group;
     w.heads = smaller(a.splits.tile_heads, a.shape.group() - in_group);
     cascade_chunk const chunk = a.chunk(w.batch);
-    std::int32_t const rows = cache.layout.rows() + 1, begin = w.split * a.splits.steps;
+    std::int32_t const rows = a.places.rows + 1, begin = w.split * a.splits.steps;
     std::int32_t const end = smaller(begin + a.splits.steps, ceil_div(rows, tile.keys));
     find_runs(shared.run, shared.counters, a, chunk);
 
     std::int32_t const sequence = larger(chunk.sequence, 0);
-    T const* const key_rows = cache.rotated(sequence, w.kv_head);
-    T const* const value_rows = cache.values(sequence, w.kv_head);
+    T const* const key_rows = a.places.rotated(sequence, w.kv_head);
+    T const* const value_rows = a.places.values(sequence, w.kv_head);
     std::uint32_t const query_tile = ptx::shared_address(shared.query);
     std::uint32_t const key_tile = ptx::shared_address(shared.key), value_tile = ptx::shared_address(shared.value);
     auto const locate = [&](std::int32_t step, std::int32_t thread) {

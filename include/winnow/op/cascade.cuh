@@ -39,6 +39,7 @@ status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const
     auto const batch = static_cast<unsigned>(a.shape.batch), segments = static_cast<unsigned>(plan.segments);
     a.segments = plan.segments;
     a.splits = plan.splits;
+    a.places = cascade_places<T>(a.params.cache);
     a.head_groups = fast_divider(plan.splits.head_groups);
     a.turned_queries = region<T>(scratch, plan.queries);
     a.partial_output = region<float>(scratch, plan.part_output);
@@ -54,7 +55,7 @@ status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const
         launch_kernel(cascade_attend_token<T, HeadDim>, attend, cascade_token_bounds<HeadDim>::threads,
                       sizeof(cascade_token_storage<T, HeadDim>), stream, a, order);
     if (!attended || !a.params.takes_scores()) return attended;
-    dim3 const score(static_cast<unsigned>(ceil_div(a.params.cache.layout.slots() + 1, cascade_token_threads)),
+    dim3 const score(static_cast<unsigned>(ceil_div(a.places.slots + 1, cascade_token_threads)),
                      static_cast<unsigned>(a.params.cache.token_heads()), batch);
     return launch_kernel(cascade_score_token<T>, score, cascade_token_threads, 0, stream, a, order);
 }
@@ -198,7 +199,8 @@ status launch(cascade_insert_params<T> const& p, cascade_insert_plan const& plan
                                         region<std::int32_t>(scratch, plan.move_count),
                                         region<cascade_counters>(scratch, plan.counters),
                                         region<T>(scratch, plan.staged),
-                                        rotary_arguments_of(p.rotation, p.cache.head_dim)};
+                                        rotary_arguments_of(p.rotation, p.cache.head_dim),
+                                        cascade_places<T>(p.cache)};
     auto const batch = static_cast<unsigned>(p.batch());
     if (p.max_tokens() == 1)
         return launch_kernel(cascade_insert_token<T>, dim3(batch), cascade_insert_token_threads, 0, stream, a);
