@@ -128,6 +128,46 @@ TEST_CASE("cascade: decode over rows as they lie, small", "[gpu][small]") {
                   {{50}, {1}, {1}});
 }
 
+TEST_CASE("cascade: decode over rows as they lie, in splits", "[gpu]") {
+    // Steps among chunks that are inserted with scores drawn at random.
+    auto const go = [](auto sides, std::vector<lengths> const& steps) {
+        int n = 0;
+        for (auto const& tokens : steps) {
+            INFO("step " << n++ << ", head_dim " << sides.in.shape().head_dim << ", heads " << sides.in.shape().heads);
+            if (tokens[0] == 1) {
+                sides.step(tokens);
+            } else {
+                sides.in.draw_step(tokens);
+                sides.in.draw_scores(50);
+                sides.insert();
+            }
+        }
+    };
+    std::uint64_t seed = 1;
+    for (std::int32_t const head_dim : {64, 128, 256}) {
+        // Steps with the ends of several runs in them, splits without a token, caches that are full.
+        cascade_shape shape{.layout = uneven(70, {300, 250, 5, 3, 130}),
+                            .heads = 8,
+                            .kv_heads = 2,
+                            .head_dim = head_dim,
+                            .max_tokens = 500,
+                            .lse = seed % 2 != 0,
+                            .rotation = halves,
+                            .positions = seed % 2 == 0 ? cascade_positions::original : cascade_positions::cached,
+                            .scorer = {all_queries{}, 0.99},
+                            .stored = cascade_keys::with_rotated,
+                            .seed = seed};
+        go(both<bf16>(shape), {{1}, {90}, {1}, {500}, {1}, {1}, {500}, {1}, {37}, {1}, {1}});
+        // More heads in a group than rows of a tile, tokens that all heads share, padding.
+        shape.layout = uneven(3, {200, 190});
+        shape.heads = 40, shape.batch = 2, shape.sequence = {-1, 1}, shape.sequences = 2;
+        shape.token_heads = seed % 2 == 0 ? cascade_heads::per_kv_head : cascade_heads::shared;
+        shape.max_tokens = 250;
+        go(both<fp16>(shape), {{150, 150}, {1, 1}, {250, 250}, {250, 250}, {1, 1}, {1, 1}});
+        ++seed;
+    }
+}
+
 TEST_CASE("cascade: a first chunk of any size, many tokens at a time, an estimate", "[gpu]") {
     for (std::int32_t const first : {1, 2, 63, 64, 65, 300, 700})
         run<bf16>({.layout = even_cascade(4, 64, 4), .max_tokens = 700, .rotation = halves}, {{first}, {40}});
@@ -237,14 +277,15 @@ TEST_CASE("cascade: the same bits alone and in a batch", "[gpu]") {
 }
 
 TEST_CASE("cascade: a decode step over rows as they lie has the same bits alone and in a batch", "[gpu]") {
-    both<bf16> sides({.layout = even_cascade(3, 48, 3),
+    bool const in_splits = GENERATE(false, true);
+    both<bf16> sides({.layout = in_splits ? even_cascade(3, 390, 3) : even_cascade(3, 48, 3),
                       .heads = 4,
                       .kv_heads = 2,
                       .batch = 3,
-                      .max_tokens = 70,
+                      .max_tokens = 170,
                       .rotation = halves,
                       .stored = cascade_keys::with_rotated});
-    sides.step({70, 70, 70});
+    for (int i = 0; i < 3; ++i) sides.step({170, 170, 170});
     sides.in.draw_step({1, 1, 1});
     sides.upload();
     auto const p = sides.in.attend(sides.device());

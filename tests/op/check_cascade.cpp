@@ -232,6 +232,18 @@ TEST_CASE("plans of cascade operators", "[op]") {
         CHECK(tile.row_tiles * tile.column_parts == 2);
         CHECK(tile.queries == cascade_hopper_tile_of(128).queries);  // offsets are laid out for all
     }
+    // Splits of a decode step cover all rows, none is empty, and they fit a part at once.
+    for (std::int32_t const head_dim : {64, 128, 256})
+        for (std::int32_t const kv_heads : {1, 8, 96})
+            for (std::int32_t const group : {1, 4, 40})
+                for (std::int32_t const rows : {1, 64, 65, 16449, 1 << 20}) {
+                    cascade_splits const s = cascade_splits_of(head_dim, kv_heads, group, rows);
+                    std::int32_t const keys = attend_tile_of({head_dim, attend_rows::decode}).keys;
+                    CHECK(s.count * s.steps * keys >= rows);
+                    CHECK((s.count - 1) * s.steps * keys < rows);
+                    CHECK(s.tile_heads * s.head_groups >= group);
+                    CHECK((s.count == 1 || s.count * kv_heads * s.head_groups <= 132 * 5));
+                }
     // Moves of a sequence and head at most: five tokens, into three sub-caches of four slots.
     CHECK(max_cascade_moves(p.cache.layout, 5) == 2 + 3 * 4);
     CHECK(insertion.workspace_bytes - insertion.staged == 2 * 2 * 14 * 2 * 64 * 2);
