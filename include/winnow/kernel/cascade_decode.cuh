@@ -81,12 +81,42 @@ __global__ void __launch_bounds__(cascade_gather_threads)
                p.values.stride[2], a.places.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
 }
 
+/// Attention that `heads` <= cascade_token_heads query heads from `first_head` on give to this thread's key, in a column of
+/// `probability`. Trips to memory are for many heads at a time. All threads call, `reads` says whose products there are.
+template <class T>
+WINNOW_DEVICE void load_probabilities(float (&probability)[cascade_token_heads][cascade_token_threads],
+                                      float (&offset)[cascade_token_heads], cascade_attend_arguments<T> const& a,
+                                      cascade_chunk const& chunk, std::int32_t first_head, std::int32_t heads,
+                                      float const* products, bool reads) {
+    constexpr int at_a_time = 8;
+    float product[at_a_time];
+    auto const load = [&](std::int32_t begin) {
+        WINNOW_UNROLL
+        for (int i = 0; i < at_a_time; ++i)
+            product[i] = reads && begin + i < heads ? products[std::int64_t{begin + i} * a.shape.max_keys] : 0.0f;
+    };
+    load(0);
+    std::int32_t const thread = threadIdx.x;
+    if (thread < heads) offset[thread] = query_offset(a, chunk, first_head + thread, 0);
+    __syncthreads();
+    float const c = a.params.scale * log2_e;
+    for (std::int32_t begin = 0; begin < heads; begin += at_a_time) {
+        WINNOW_UNROLL
+        for (int i = 0; i < at_a_time; ++i)
+            if (begin + i < heads)
+                probability[begin + i][thread] = ptx::exp2_fast(fmaf(product[i], c, offset[begin + i]));
+        if (begin + at_a_time < heads) load(begin + at_a_time);
+    }
+}
+
 /// Scores from the products that attention has left: one thread per slot, and one for the token. Block (group of rows,
 /// set of tokens, request).
 template <class T>
 __global__ void __launch_bounds__(cascade_token_threads, cascade_token_blocks)
     cascade_score_token(cascade_attend_arguments<T> const __grid_constant__ a) {
     __shared__ cascade_counters counters;
+    __shared__ float offset[cascade_token_heads];
+    __shared__ float probability[cascade_token_heads][cascade_token_threads];
     ptx::let_later_grid_start();
     cascade_attend_params<T> const& p = a.params;
     cascade_cache<T> const& cache = p.cache;
@@ -98,19 +128,24 @@ __global__ void __launch_bounds__(cascade_token_threads, cascade_token_blocks)
     bool const held = chunk.tokens > 0 && row < token && holds_token(cache.layout, counters, row);
     float* const old = a.places.scores(larger(chunk.sequence, 0), token_head) + row - sinks;
     float const before = held ? *old : 0.0f;  // nobody else writes it
+    float const fade = exp2f(static_cast<float>(a.log2_beta));
     ptx::wait_for_earlier_grids();
-    if (chunk.tokens == 0 || (!held && row != token)) return;
-    std::int32_t const heads = a.shape.heads / cache.token_heads(), first_head = token_head * heads;
+    if (chunk.tokens == 0) return;
+    bool const scored = held || row == token;
+    std::int32_t const heads = a.heads_of_set, first_head = token_head * heads;
     float const* const products = a.sums + (std::int64_t{b} * a.shape.heads + first_head) * a.shape.max_keys + row;
-    float const c = p.scale * log2_e;
+    if (heads <= cascade_token_heads)
+        load_probabilities(probability, offset, a, chunk, first_head, heads, products, scored);
+    if (!scored) return;
     float const score = reduce_heads(p.scorer.reduction, heads, [&](std::int32_t head) {
+        if (heads <= cascade_token_heads) return probability[head][threadIdx.x];
         float const product = products[std::int64_t{head} * a.shape.max_keys];
-        return ptx::exp2_fast(fmaf(product, c, query_offset(a, chunk, first_head + head, 0)));
+        return ptx::exp2_fast(fmaf(product, p.scale * log2_e, query_offset(a, chunk, first_head + head, 0)));
     });
     if (row == token)
         p.scores(chunk.outer, chunk.first_row, token_head) = score;
     else
-        *old = fmaf(before, exp2f(static_cast<float>(a.log2_beta)), score);
+        *old = fmaf(before, fade, score);
 }
 
 }  // namespace winnow

@@ -40,6 +40,7 @@ status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const
     a.segments = plan.segments;
     a.splits = plan.splits;
     a.places = cascade_places<T>(a.params.cache);
+    a.heads_of_set = a.shape.heads / a.params.cache.token_heads();
     a.head_groups = fast_divider(plan.splits.head_groups);
     a.turned_queries = region<T>(scratch, plan.queries);
     a.partial_output = region<float>(scratch, plan.part_output);

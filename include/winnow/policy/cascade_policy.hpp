@@ -23,6 +23,7 @@ inline constexpr int cascade_max_vectors = 32;    ///< of a row: head_dim 256
 inline constexpr int cascade_insert_token_threads = 512;  ///< of the kernel that inserts one token
 inline constexpr int cascade_token_threads = 256;         ///< of the kernel that scores a decode step
 inline constexpr int cascade_token_blocks = 4;            ///< of it per multiprocessor that registers must allow
+inline constexpr int cascade_token_heads = 32;            ///< query heads whose probabilities it holds
 
 /// How a decode step over rows as they lie is cut: the same for every request, whatever else is in the batch.
 struct cascade_splits {
