@@ -66,7 +66,8 @@ struct cascade_layout {
     /// Slots before sub-cache `level`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t slots_before(std::int32_t level) const {
         std::int32_t sum = 0;
-        for (std::int32_t i = 0; i < level; ++i) sum += size[i];
+        WINNOW_ROLLED  // short: a kernel that runs this once waits for its code
+            for (std::int32_t i = 0; i < level; ++i) sum += size[i];
         return sum;
     }
     /// Slots of all sub-caches.
@@ -126,6 +127,7 @@ WINNOW_HOST_DEVICE constexpr std::int32_t filled_sinks(cascade_layout const& lay
 /// Tokens in the cache, sinks among them. Bad counts are clamped, so that no kernel reads outside the cache.
 WINNOW_HOST_DEVICE constexpr std::int32_t live_tokens(cascade_layout const& layout, cascade_counters const& counters) {
     std::int32_t sum = filled_sinks(layout, counters);
+    WINNOW_ROLLED
     for (std::int32_t i = 0; i < layout.levels; ++i) sum += smaller(larger(counters.count[i], 0), layout.size[i]);
     return sum;
 }
@@ -135,6 +137,7 @@ WINNOW_HOST_DEVICE constexpr bool holds_token(cascade_layout const& layout, casc
                                               std::int32_t row) {
     if (row < layout.sinks) return row < filled_sinks(layout, counters);
     std::int32_t slot = row - layout.sinks, level = 0;
+    WINNOW_ROLLED
     for (; level < layout.levels - 1 && slot >= layout.size[level]; ++level) slot -= layout.size[level];
     return slot < smaller(counters.count[level], layout.size[level]);
 }
@@ -185,6 +188,7 @@ WINNOW_HOST_DEVICE constexpr cascade_segment segment_at(cascade_layout const& la
     std::int32_t const level = (index - 1) / 2;
     bool const newer = index % 2 == 1;  // slots before the head come after those behind it
     std::int32_t row = layout.sinks, first = sinks, older = sinks, count = 0;
+    WINNOW_ROLLED
     for (std::int32_t i = 0; i < layout.levels; ++i) {
         std::int32_t const n = smaller(larger(counters.count[i], 0), layout.size[i]);
         if (i < level) row += layout.size[i], first += n;

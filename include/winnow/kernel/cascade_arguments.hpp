@@ -88,6 +88,7 @@ struct cascade_attend_arguments {
     std::int32_t segments = 0;   ///< runs of rows that a decode step attends to; 0: keys are lined up
     cascade_splits splits = {};  ///< of such a step
     cascade_places<T> places = {};
+    std::int32_t group = 1;           ///< query heads of a KV head
     std::int32_t heads_of_set = 1;    ///< query heads that share a set of tokens
     fast_divider head_groups = {};    ///< of the splits
     float* partial_output = nullptr;  ///< fp32 [batch, head, split, channel]

@@ -22,63 +22,55 @@
 
 namespace winnow {
 
-/// Copies one row of `heads` heads, rotated where `rotates` is true.
-template <class T>
-WINNOW_DEVICE void copy_heads(rotary_arguments const& rotary, vector_columns const& columns, cascade_turns const& turns,
-                              T const* from, std::int64_t from_head, T* to, std::int64_t to_head, std::int32_t heads,
-                              bool rotates) {
-    std::int32_t const shift = 31 - __clz(columns.count());
-    for (std::int32_t i = threadIdx.x; i < heads << shift; i += cascade_gather_threads) {
-        std::int32_t const column = i & (columns.count() - 1), head = i >> shift;
-        move_pair(rotary, columns, turns.rotation, 0, column, from + head * from_head, to + head * to_head, rotates);
-    }
-}
-
-/// Block (segment, request): rotates the queries for it. The last segment is the new token, which goes to the row behind
-/// the slots.
+/// Block (segment, request): rotates the queries for it; the last segment is the new token. Two more take the token's key and
+/// value to the row behind the slots.
 template <class T>
 __global__ void __launch_bounds__(cascade_gather_threads)
     cascade_segments(cascade_attend_arguments<T> const __grid_constant__ a) {
     __shared__ cascade_turns turns;
     __shared__ cascade_counters counters;
+    constexpr int threads = cascade_gather_threads;
     ptx::let_later_grid_start();
     cascade_attend_params<T> const& p = a.params;
-    cascade_cache<T> const& cache = p.cache;
-    std::int32_t const index = blockIdx.x, b = blockIdx.y, segments = gridDim.x;
-    std::int32_t const part = b * segments + index, tiles = a.shape.kv_heads * a.splits.head_groups;
-    if (index == 0)
-        for (std::int32_t i = threadIdx.x; i < tiles; i += cascade_gather_threads)
-            a.arrived[std::int64_t{b} * tiles + i] = 0;
+    std::int32_t const index = blockIdx.x, b = blockIdx.y, thread = threadIdx.x;
+    std::int32_t const part = b * a.segments + index, tiles = a.shape.kv_heads * a.splits.head_groups;
+    if (index == 0) WINNOW_ROLLED
+    for (std::int32_t i = thread; i < tiles; i += threads) a.arrived[std::int64_t{b} * tiles + i] = 0;
     cascade_chunk const chunk = a.chunk(b);
     if (chunk.tokens == 0) return;
     load_counters(counters, a.places.counters(chunk.sequence));
-    __syncthreads();
-    bool const token = index == segments - 1;
-    if (threadIdx.x == 0) {
-        std::int32_t const cached = live_tokens(cache.layout, counters);
-        std::int32_t const origin = token ? 0 : segment_at(cache.layout, counters, index).row_origin;
-        // The token's own key is rotated by its position, and so is the query for it.
-        turns.position[0] =
-            p.positions == cascade_positions::original ? static_cast<std::int32_t>(counters.seen) : cached + origin;
-    }
-    __syncthreads();
-    bool const rotates = !a.rotary.rotation.empty();
+    bool const is_key = index == a.segments, is_value = index > a.segments;
+    bool const rotates = !is_value && !a.rotary.rotation.empty();
     vector_columns const columns{a.shape.head_dim / vector_channels,
                                  a.rotary.rotation.pairs(a.shape.head_dim) / vector_channels};
+    if (rotates) fill_turns<threads>(a.rotary, columns, threads - 1 - thread, turns.turns);  // others wait for counters
+    __syncthreads();
+    if (thread == 0) {
+        cascade_layout const& layout = p.cache.layout;
+        // The token's own key is rotated by its position, and so is the query for it.
+        std::int32_t const origin = index < a.segments - 1 ? segment_at(layout, counters, index).row_origin : 0;
+        turns.position[0] = p.positions == cascade_positions::original ? static_cast<std::int32_t>(counters.seen)
+                                                                       : live_tokens(layout, counters) + origin;
+    }
+    __syncthreads();
     if (rotates) {
-        fill_rotations<cascade_gather_threads>(a.rotary, columns, 1, turns.position, turns.turns, turns.rotation);
+        turn_positions<threads>(a.rotary, 1, turns.position, turns.turns, turns.rotation);
         __syncthreads();
     }
+    tensor_view<T const, 4> const& source = is_value ? p.values : is_key ? p.keys : p.queries;
     std::int64_t const channels = a.shape.head_dim, row = a.places.rows * channels;
-    std::int64_t const head = a.places.head_elements;
-    copy_heads(a.rotary, columns, turns, p.queries.data + p.queries.offset(chunk.outer, chunk.first_row),
-               p.queries.stride[2], a.turned_queries + std::int64_t{part} * a.shape.heads * channels, channels,
-               a.shape.heads, rotates);
-    if (!token) return;
-    copy_heads(a.rotary, columns, turns, p.keys.data + p.keys.offset(chunk.outer, chunk.first_row), p.keys.stride[2],
-               a.places.rotated(chunk.sequence, 0) + row, head, a.shape.kv_heads, rotates);
-    copy_heads(a.rotary, columns, turns, p.values.data + p.values.offset(chunk.outer, chunk.first_row),
-               p.values.stride[2], a.places.values(chunk.sequence, 0) + row, head, a.shape.kv_heads, false);
+    T const* const from = source.data + source.offset(chunk.outer, chunk.first_row);
+    T* const to = is_value ? a.places.values(chunk.sequence, 0) + row
+                  : is_key ? a.places.rotated(chunk.sequence, 0) + row
+                           : a.turned_queries + std::int64_t{part} * a.shape.heads * channels;
+    std::int64_t const from_head = source.stride[2], to_head = is_key || is_value ? a.places.head_elements : channels;
+    std::int32_t const heads = is_key || is_value ? a.shape.kv_heads : a.shape.heads;
+    std::int32_t const shift = 31 - __clz(columns.count());
+    WINNOW_ROLLED
+    for (std::int32_t i = thread; i < heads << shift; i += threads) {
+        std::int32_t const column = i & (columns.count() - 1), head = i >> shift;
+        move_pair(a.rotary, columns, turns.rotation, 0, column, from + head * from_head, to + head * to_head, rotates);
+    }
 }
 
 /// Attention that `heads` <= cascade_token_heads query heads from `first_head` on give to this thread's key, in a column of

@@ -88,13 +88,14 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
     load_counters(shared.counters, a.places.counters(chunk.sequence));
     std::int32_t const pairs = a.rotary.rotation.pairs(cache.head_dim), rows = a.places.rows;
     vector_columns const columns{cache.head_dim / vector_channels, pairs / vector_channels};
-    if (cache.has_rotated() && pairs > 0) fill_turns<threads>(a.rotary, columns, shared.turns);
     __syncthreads();
 
     bool const each = cache.heads == cascade_heads::per_kv_head;
     std::int32_t const shift = 31 - __clz(columns.count());
     for (std::int32_t set = 0; set < cache.token_heads(); set += cascade_insert_storage::sets) {
         std::int32_t const reached = decide_token(a, shared, chunk, set + warp);
+        if (set == 0 && cache.has_rotated() && pairs > 0)  // warps that have nothing to decide, where there are any
+            fill_turns<threads>(a.rotary, columns, threads - 1 - thread, shared.turns);
         __syncthreads();
         std::int32_t const first_head = each ? set : 0;
         std::int32_t const heads = each ? smaller(cache.kv_heads - set, cascade_insert_storage::sets) : cache.kv_heads;

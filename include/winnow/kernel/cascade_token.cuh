@@ -48,7 +48,8 @@ struct cascade_token_storage {
     alignas(1024) T query[tile.rows * HeadDim];
     alignas(1024) T key[tile.stages * tile.keys * HeadDim];
     alignas(1024) T value[tile.stages * tile.keys * HeadDim];
-    key_step<T, tile.keys> step[tile.stages];
+    static constexpr int places = 2;  ///< one is read while the next is written
+    key_step<T, tile.keys> step[places];
     cascade_counters counters;
     cascade_run run[2 * max_cascade_levels + 2];
     float lane_sum[2][tile.threads()];  ///< softmax sums, see softmax_step
@@ -139,7 +140,7 @@ WINNOW_DEVICE void locate_rows(cascade_token_storage<T, HeadDim>& shared, std::i
         covered += larger(smaller(run.end, first + tile.keys) - larger(run.begin, first), 0);
         held |= row >= run.begin && row < run.end;
     }
-    key_step<T, tile.keys>& out = shared.step[step % tile.stages];
+    key_step<T, tile.keys>& out = shared.step[step % cascade_token_storage<T, HeadDim>::places];
     bool const plain = covered == tile.keys;
     if (t == 0) out.plain = plain;
     if (t == 0 || !plain) {
@@ -197,7 +198,7 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     constexpr attend_tile tile = storage::tile;
     constexpr int stages = tile.stages, key_tiles = tile.warp_keys() / 8;
     constexpr std::uint32_t row_bytes = HeadDim * sizeof(T), stage_bytes = tile.keys * row_bytes;
-    static_assert(stages * tile.keys <= tile.threads(), "every thread locates one key at most");
+    static_assert(tile.keys <= tile.threads(), "every thread locates one key at most");
     extern __shared__ __align__(1024) unsigned char raw[];
     auto& shared = *reinterpret_cast<storage*>(raw);
     ptx::let_later_grid_start();
@@ -206,8 +207,8 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     w.batch = blockIdx.z, w.split = blockIdx.y;
     w.kv_head = a.head_groups.quotient(blockIdx.x);
     std::int32_t const in_group = (blockIdx.x - w.kv_head * a.splits.head_groups) * a.splits.tile_heads;
-    w.first_head = w.kv_head * a.shape.group() + in_group;
-    w.heads = smaller(a.splits.tile_heads, a.shape.group() - in_group);
+    w.first_head = w.kv_head * a.group + in_group;
+    w.heads = smaller(a.splits.tile_heads, a.group - in_group);
     cascade_chunk const chunk = a.chunk(w.batch);
     std::int32_t const rows = a.places.rows + 1, begin = w.split * a.splits.steps;
     std::int32_t const end = smaller(begin + a.splits.steps, ceil_div(rows, tile.keys));
@@ -225,18 +226,13 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     auto const fetch = [&](std::int32_t step) {
         if (step < end) {
             std::uint32_t const at = step % stages * stage_bytes;
-            key_step<T, tile.keys> const& rows_of_step = shared.step[step % stages];
+            key_step<T, tile.keys> const& rows_of_step = shared.step[step % storage::places];
             fetch_rows<HeadDim, tile.threads()>(key_tile + at, HeadDim, rows_of_step, &key_row<T>::key);
             fetch_rows<HeadDim, tile.threads()>(value_tile + at, HeadDim, rows_of_step, &key_row<T>::value);
         }
         ptx::copy_async_commit();
     };
     if (end * tile.keys >= rows) ptx::wait_for_earlier_grids();  // the token's row has just been written
-    if (threadIdx.x < stages * tile.keys) locate(begin + threadIdx.x / tile.keys, threadIdx.x % tile.keys);
-    __syncthreads();
-#pragma unroll 1
-    for (int s = 0; s < stages; ++s) fetch(begin + s);
-
     softmax_rows state[1];
     float output[1][HeadDim / 8][4];
     WINNOW_UNROLL
@@ -247,45 +243,49 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     float const c = a.params.scale * log2_e;
     std::int32_t const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     std::int32_t run = 0, held = -1;  // the first that may have rows in the step; whose queries are there
-    ptx::wait_for_earlier_grids();
 
-    for (std::int32_t step = begin; step < end; ++step) {
-        ptx::copy_async_wait<stages - 1>();
-        __syncthreads();  // rows of this step are there
-        locate(step + stages, threadIdx.x);
-        std::int32_t const first_row = step * tile.keys, warp_row = first_row + warp * tile.warp_keys();
-        std::uint32_t const at = step % stages * stage_bytes + warp * tile.warp_keys() * row_bytes;
-        float score[1][key_tiles][4];
-        WINNOW_UNROLL
-        for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
-        for (int e = 0; e < 4; ++e) score[0][n][e] = minus_infinity;
+    // The first rounds only fetch: code for them alone would have to come from memory.
 #pragma unroll 1
-        for (std::int32_t i = run; i < a.segments; ++i) {
-            cascade_run const rows_of_run = shared.run[i];
-            if (rows_of_run.end <= first_row) run = i + 1;
-            if (rows_of_run.begin >= first_row + tile.keys) break;
-            if (rows_of_run.end <= larger(rows_of_run.begin, first_row)) continue;
-            if (i != held) {
-                __syncthreads();  // nobody reads the last queries any more
-                load_run_query(shared, a, w, i);
-                held = i;
-                __syncthreads();
-            }
-            float product[1][key_tiles][4];
-            score_tile<T, HeadDim, 1, key_tiles>(product, query_tile, key_tile + at);
-            std::int32_t const row = warp_row + 2 * (lane % 4);
+    for (std::int32_t step = begin - stages; step < end; ++step) {
+        locate(step + stages, threadIdx.x);
+        if (step >= begin) {
+            if (step == begin) ptx::wait_for_earlier_grids();
+            ptx::copy_async_wait<stages - 1>();
+            __syncthreads();  // rows of this step are there
+            std::int32_t const first_row = step * tile.keys, warp_row = first_row + warp * tile.warp_keys();
+            std::uint32_t const at = step % stages * stage_bytes + warp * tile.warp_keys() * row_bytes;
+            float score[1][key_tiles][4];
             WINNOW_UNROLL
             for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
-            for (int e = 0; e < 4; ++e) {
-                std::int32_t const key = row + 8 * n + e % 2;
-                if (key >= rows_of_run.begin && key < rows_of_run.end) score[0][n][e] = product[0][n][e];
+            for (int e = 0; e < 4; ++e) score[0][n][e] = minus_infinity;
+#pragma unroll 1
+            for (std::int32_t i = run; i < a.segments; ++i) {
+                cascade_run const rows_of_run = shared.run[i];
+                if (rows_of_run.end <= first_row) run = i + 1;
+                if (rows_of_run.begin >= first_row + tile.keys) break;
+                if (rows_of_run.end <= larger(rows_of_run.begin, first_row)) continue;
+                if (i != held) {
+                    __syncthreads();  // nobody reads the last queries any more
+                    load_run_query(shared, a, w, i);
+                    held = i;
+                    __syncthreads();
+                }
+                float product[1][key_tiles][4];
+                score_tile<T, HeadDim, 1, key_tiles>(product, query_tile, key_tile + at);
+                std::int32_t const row = warp_row + 2 * (lane % 4);
+                WINNOW_UNROLL
+                for (int n = 0; n < key_tiles; ++n) WINNOW_UNROLL
+                for (int e = 0; e < 4; ++e) {
+                    std::int32_t const key = row + 8 * n + e % 2;
+                    if (key >= rows_of_run.begin && key < rows_of_run.end) score[0][n][e] = product[0][n][e];
+                }
             }
+            if (a.params.takes_scores()) store_products(a, w, score[0], warp_row);
+            std::uint32_t probability[1][key_tiles][2];
+            softmax_step<tile.threads()>(state[0], &shared.lane_sum[0][threadIdx.x], score[0], output[0], c);
+            round_probabilities<T>(probability[0], score[0]);
+            accumulate_tile<T, HeadDim, 1, key_tiles>(output, probability, value_tile + at);
         }
-        if (a.params.takes_scores()) store_products(a, w, score[0], warp_row);
-        std::uint32_t probability[1][key_tiles][2];
-        softmax_step<tile.threads()>(state[0], &shared.lane_sum[0][threadIdx.x], score[0], output[0], c);
-        round_probabilities<T>(probability[0], score[0]);
-        accumulate_tile<T, HeadDim, 1, key_tiles>(output, probability, value_tile + at);
         __syncthreads();  // nobody reads the rows any more; those of the step `stages` on are located
         fetch(step + stages);
     }

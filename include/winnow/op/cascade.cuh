@@ -40,13 +40,15 @@ status launch_segments(cascade_attend_arguments<T>& a, cascade_attend_plan const
     a.segments = plan.segments;
     a.splits = plan.splits;
     a.places = cascade_places<T>(a.params.cache);
+    a.group = a.shape.group();
     a.heads_of_set = a.shape.heads / a.params.cache.token_heads();
     a.head_groups = fast_divider(plan.splits.head_groups);
     a.turned_queries = region<T>(scratch, plan.queries);
     a.partial_output = region<float>(scratch, plan.part_output);
     a.partial_lse = region<float>(scratch, plan.part_lse);
     a.arrived = region<std::int32_t>(scratch, plan.arrived);
-    if (auto s = launch_kernel(cascade_segments<T>, dim3(segments, batch), cascade_gather_threads, 0, stream, a); !s)
+    if (auto s = launch_kernel(cascade_segments<T>, dim3(segments + 2, batch), cascade_gather_threads, 0, stream, a);
+        !s)
         return s;
     launch_order order{};
     if (auto s = order_of_followers(plan.attend.device.instructions, order); !s) return s;

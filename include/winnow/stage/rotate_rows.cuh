@@ -15,31 +15,40 @@ struct vector_pair {
     uint4 first, second;
 };
 
-/// Fills `turns` with a position's share of each pair, [k, column]. The caller's barrier follows.
+/// Fills `turns` with a position's share of each pair, [k, column]. For thread `thread` of `Threads`; the caller's barrier
+/// follows.
 template <int Threads>
-WINNOW_DEVICE void fill_turns(rotary_arguments const& a, vector_columns const& columns, std::uint64_t* turns) {
+WINNOW_DEVICE void fill_turns(rotary_arguments const& a, vector_columns const& columns, std::int32_t thread,
+                              std::uint64_t* turns) {
     std::int32_t const pairs = a.pairs.divisor, rotary = columns.rotary;
     // An exp2 in double per pair and block, unless there is a table.
-    for (std::int32_t i = threadIdx.x; i < pairs; i += Threads) {
+    for (std::int32_t i = thread; i < pairs; i += Threads) {
         std::int32_t const k = a.rotary_columns.quotient(i), column = i - k * rotary;
         std::int32_t const pair = rotary_pair(a.rotation.pairing, columns, column, k);
         turns[i] = turns_of(frequency_of(a.rotation, a.log2_theta, pairs, pair));
     }
 }
 
-/// Fills rotation[row, k, column] for `rows` rows, so that threads of neighbouring columns read neighbouring words.
-/// `turns` holds a position's share [k, column]; `position` must be in place behind the barrier that this brings.
+/// Fills rotation[row, k, column] for `rows` rows, so that threads of neighbouring columns read neighbouring words, when
+/// `turns` and `position` are in place. The caller's barrier follows.
 template <int Threads>
-WINNOW_DEVICE void fill_rotations(rotary_arguments const& a, vector_columns const& columns, std::int32_t rows,
-                                  std::int32_t const* position, std::uint64_t* turns, float2* rotation) {
-    std::int32_t const thread = static_cast<std::int32_t>(threadIdx.x), pairs = a.pairs.divisor;
-    fill_turns<Threads>(a, columns, turns);
-    __syncthreads();
+WINNOW_DEVICE void turn_positions(rotary_arguments const& a, std::int32_t rows, std::int32_t const* position,
+                                  std::uint64_t const* turns, float2* rotation) {
+    std::int32_t const pairs = a.pairs.divisor;
     // A 64-bit product and a sincospi per pair and row.
-    for (std::int32_t i = thread; i < rows * pairs; i += Threads) {
+    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < rows * pairs; i += Threads) {
         std::int32_t const row = a.pairs.quotient(i);
         rotation[i] = rotation_by(half_turns(turns[i - row * pairs], position[row]));
     }
+}
+
+/// Both. `position` must be in place behind the barrier that this brings.
+template <int Threads>
+WINNOW_DEVICE void fill_rotations(rotary_arguments const& a, vector_columns const& columns, std::int32_t rows,
+                                  std::int32_t const* position, std::uint64_t* turns, float2* rotation) {
+    fill_turns<Threads>(a, columns, static_cast<std::int32_t>(threadIdx.x), turns);
+    __syncthreads();
+    turn_positions<Threads>(a, rows, position, turns, rotation);
 }
 
 /// Turns a pair of vectors of row `row` if its column is rotated.
@@ -55,13 +64,20 @@ WINNOW_DEVICE void rotate_pair(rotary_arguments const& a, std::int32_t columns, 
         rotate_adjacent<T>(pair.first, pair.second, turn);
 }
 
+/// rotation_by as a function of its own: where a kernel turns a single pair of vectors, eight copies of the code take longer
+/// to come from memory than the calls.
+template <class Tag = void>
+__device__ __noinline__ float2 rotation_apart(float half_turns) {
+    return rotation_by(half_turns);
+}
+
 /// Turns a pair of vectors of a rotated column by `position`. `turns`: see fill_turns, from the column's first.
 template <class T>
 WINNOW_DEVICE void turn_pair(rotary_arguments const& a, std::int32_t columns, std::uint64_t const* turns,
                              std::int32_t position, vector_pair& pair) {
     float2 rotation[vector_channels];
     WINNOW_UNROLL
-    for (int k = 0; k < vector_channels; ++k) rotation[k] = rotation_by(half_turns(turns[k * columns], position));
+    for (int k = 0; k < vector_channels; ++k) rotation[k] = rotation_apart(half_turns(turns[k * columns], position));
     auto const turn = [&](int k) { return rotation[k]; };
     if (a.rotation.pairing == rope_pairing::halves)
         rotate_halves<T>(pair.first, pair.second, turn);
