@@ -38,20 +38,22 @@ struct cascade_places {
           rotated_offset(cache.has_rotated() ? offset(cache.rotated(0, 0)) : 0), rows(cache.layout.rows()),
           slots(cache.layout.slots()) {}
 
-    WINNOW_DEVICE cascade_counters* counters(std::int32_t sequence) const { return at<cascade_counters>(sequence, 0); }
-    WINNOW_DEVICE T* keys(std::int32_t sequence, std::int32_t kv_head) const {
+    WINNOW_HOST_DEVICE cascade_counters* counters(std::int32_t sequence) const {
+        return at<cascade_counters>(sequence, 0);
+    }
+    WINNOW_HOST_DEVICE T* keys(std::int32_t sequence, std::int32_t kv_head) const {
         return at<T>(sequence, counter_bytes) + kv_head * head_elements;
     }
-    WINNOW_DEVICE T* values(std::int32_t sequence, std::int32_t kv_head) const {
+    WINNOW_HOST_DEVICE T* values(std::int32_t sequence, std::int32_t kv_head) const {
         return at<T>(sequence, values_offset) + kv_head * head_elements;
     }
-    WINNOW_DEVICE T* rotated(std::int32_t sequence, std::int32_t kv_head) const {
+    WINNOW_HOST_DEVICE T* rotated(std::int32_t sequence, std::int32_t kv_head) const {
         return at<T>(sequence, rotated_offset) + kv_head * head_elements;
     }
-    WINNOW_DEVICE float* scores(std::int32_t sequence, std::int32_t token_head) const {
+    WINNOW_HOST_DEVICE float* scores(std::int32_t sequence, std::int32_t token_head) const {
         return at<float>(sequence, scores_offset) + std::int64_t{token_head} * slots;
     }
-    WINNOW_DEVICE std::int32_t* origins(std::int32_t sequence, std::int32_t token_head) const {
+    WINNOW_HOST_DEVICE std::int32_t* origins(std::int32_t sequence, std::int32_t token_head) const {
         return at<std::int32_t>(sequence, origins_offset) + std::int64_t{token_head} * slots;
     }
 
@@ -60,7 +62,7 @@ private:
 
     std::int64_t offset(void const* part) const { return static_cast<char const*>(part) - memory; }
     template <class U>
-    WINNOW_DEVICE U* at(std::int32_t sequence, std::int64_t part) const {
+    WINNOW_HOST_DEVICE U* at(std::int32_t sequence, std::int64_t part) const {
         return reinterpret_cast<U*>(memory + sequence * sequence_bytes + part);
     }
 };
