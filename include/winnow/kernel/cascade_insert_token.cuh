@@ -18,27 +18,38 @@ namespace winnow {
 
 /// What a block's threads share.
 struct cascade_insert_storage {
-    static constexpr int sets = cascade_insert_token_threads / 32;  ///< sets of tokens at a time, a warp for each
-    cascade_counters counters;
-    std::uint64_t turns[4 * cascade_max_vectors];  ///< see fill_turns
-    cascade_move moves[sets][max_cascade_levels];  ///< of each sub-cache; target < 0: none
+    static constexpr int sets = cascade_insert_token_threads / 32;   ///< sets of tokens at a time, a warp for each
+    std::uint64_t turns[4 * cascade_max_vectors];                    ///< see fill_turns
+    cascade_move moves[sets][max_cascade_levels];                    ///< of each sub-cache; target < 0: none
+    float2 rotation[vector_channels][cascade_insert_token_threads];  ///< a column is its thread's alone
 };
 
-/// A warp decides for set `token_head` of tokens, and for none where there is no such set. Scores and origins go to their
-/// places, and so do counters, with the first set. Returns the sub-caches that are reached: the same for all sets.
+/// What a lane knows of its sub-cache once the token has been decided on.
+struct cascade_decision {
+    std::int64_t seen;     ///< tokens before this one
+    std::int32_t reached;  ///< sub-caches that are offered one: the same for all sets. 1 for a sink
+    std::int32_t next_count, next_head;
+    bool counts;  ///< the two change
+};
+
+/// A warp decides for set `token_head` of tokens, and only looks at the counters where there is no such set. Scores and
+/// origins go to their places.
 template <class T>
-WINNOW_DEVICE std::int32_t decide_token(cascade_insert_arguments<T> const& a, cascade_insert_storage& shared,
-                                        cascade_chunk const& chunk, std::int32_t token_head) {
+WINNOW_DEVICE cascade_decision decide_token(cascade_insert_arguments<T> const& a, cascade_insert_storage& shared,
+                                            cascade_chunk const& chunk, std::int32_t token_head) {
     cascade_cache<T> const& cache = a.params.cache;
     cascade_layout const& layout = cache.layout;
+    cascade_counters const& counters = *a.places.counters(chunk.sequence);
     std::int32_t const lane = threadIdx.x % 32, sinks = layout.sinks;
-    std::int64_t const seen = larger<std::int64_t>(shared.counters.seen, 0);
+    std::int64_t const seen = larger<std::int64_t>(counters.seen, 0);
     bool const exists = token_head < cache.token_heads(), to_sink = seen < sinks;
     bool const here = lane < layout.levels && !to_sink;
-    cascade_single const level = single_of(layout, shared.counters, here ? lane : 0);
+    cascade_single const level = single_of(layout, counters, lane < layout.levels ? lane : 0);
     std::int32_t const last = __ffs(__ballot_sync(~0u, !here || !level.evicts)) - 1;  // takes it, or it is lost behind
     std::int32_t const reached = to_sink ? 1 : smaller(last + 1, layout.levels);
-    if (!exists) return reached;
+    bool const offered = lane < reached;
+    cascade_decision const decision{seen, reached, level.next_count, level.next_head, here && offered};
+    if (!exists) return decision;
 
     float* const scores = a.places.scores(chunk.sequence, token_head);
     std::int32_t* const origins = a.places.origins(chunk.sequence, token_head);
@@ -52,17 +63,11 @@ WINNOW_DEVICE std::int32_t decide_token(cascade_insert_arguments<T> const& a, ca
                       __shfl_up_sync(~0u, leaving.origin, 1)};
     if (lane == 0) move.source = a.places.rows, move.score = token_score, move.origin = static_cast<std::int32_t>(seen);
     if (to_sink) move.target = static_cast<std::int32_t>(seen);
-    bool const offered = lane < reached;
     bool const takes = offered && (to_sink || level.appends || beats(move.score, resident));
     if (takes && !to_sink) scores[move.target - sinks] = move.score, origins[move.target - sinks] = move.origin;
     if (!takes) move.target = -1;
     if (lane < max_cascade_levels) shared.moves[threadIdx.x / 32][lane] = move;
-    if (token_head == 0) {
-        cascade_counters& counters = *a.places.counters(chunk.sequence);
-        if (lane == 0) counters.seen = seen + 1;
-        if (here && offered) counters.count[lane] = level.next_count, counters.head[lane] = level.next_head;
-    }
-    return reached;
+    return decision;
 }
 
 /// Two vectors of a row that moves.
@@ -85,15 +90,16 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
     std::int32_t const thread = threadIdx.x, warp = thread / 32;
     cascade_chunk const chunk = a.chunk(blockIdx.x);
     if (chunk.tokens == 0) return;
-    load_counters(shared.counters, a.places.counters(chunk.sequence));
     std::int32_t const pairs = a.rotary.rotation.pairs(cache.head_dim), rows = a.places.rows;
     vector_columns const columns{cache.head_dim / vector_channels, pairs / vector_channels};
-    __syncthreads();
 
+    cascade_decision first{};
     bool const each = cache.heads == cascade_heads::per_kv_head;
     std::int32_t const shift = 31 - __clz(columns.count());
     for (std::int32_t set = 0; set < cache.token_heads(); set += cascade_insert_storage::sets) {
-        std::int32_t const reached = decide_token(a, shared, chunk, set + warp);
+        cascade_decision const decision = decide_token(a, shared, chunk, set + warp);
+        if (set == 0) first = decision;
+        std::int32_t const reached = decision.reached;
         if (set == 0 && cache.has_rotated() && pairs > 0)  // warps that have nothing to decide, where there are any
             fill_turns<threads>(a.rotary, columns, threads - 1 - thread, shared.turns);
         __syncthreads();
@@ -123,15 +129,25 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
                 pair.second = *reinterpret_cast<uint4 const*>(from + high);
                 to += std::int64_t{move.target} * cache.head_dim;
             }
+            bool const copies = moves && at.key && cache.has_rotated(), turns = copies && at.column < columns.rotary;
+            if (turns) {  // while the row is under way
+                bool const by_index = a.params.positions == cascade_positions::original;
+                std::int32_t const position = by_index ? move.origin : move.target;
+                WINNOW_ROLLED  // one copy of the code: it is run once, and has to come from memory
+                    for (int k = 0; k < vector_channels; ++k) shared.rotation[k][thread] =
+                    rotation_by(half_turns(shared.turns[k * columns.rotary + at.column], position));
+            }
             __syncthreads();  // all sources of these heads have been read
             if (!moves) continue;
             *reinterpret_cast<uint4*>(to + low) = pair.first;
             *reinterpret_cast<uint4*>(to + high) = pair.second;
-            if (!at.key || !cache.has_rotated()) continue;
-            if (at.column < columns.rotary) {
-                bool const by_index = a.params.positions == cascade_positions::original;
-                turn_pair<T>(a.rotary, columns.rotary, shared.turns + at.column, by_index ? move.origin : move.target,
-                             pair);
+            if (!copies) continue;
+            if (turns) {
+                auto const turn = [&](int k) { return shared.rotation[k][thread]; };
+                if (a.rotary.rotation.pairing == rope_pairing::halves)
+                    rotate_halves<T>(pair.first, pair.second, turn);
+                else
+                    rotate_adjacent<T>(pair.first, pair.second, turn);
             }
             T* const copy = a.places.rotated(chunk.sequence, kv_head) + std::int64_t{move.target} * cache.head_dim;
             *reinterpret_cast<uint4*>(copy + low) = pair.first;
@@ -139,6 +155,10 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
         }
         __syncthreads();  // nobody reads these moves any more
     }
+    if (warp > 0) return;
+    cascade_counters& counters = *a.places.counters(chunk.sequence);  // which all have read
+    if (thread == 0) counters.seen = first.seen + 1;
+    if (first.counts) counters.count[thread] = first.next_count, counters.head[thread] = first.next_head;
 }
 
 }  // namespace winnow

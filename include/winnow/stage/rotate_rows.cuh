@@ -64,27 +64,6 @@ WINNOW_DEVICE void rotate_pair(rotary_arguments const& a, std::int32_t columns, 
         rotate_adjacent<T>(pair.first, pair.second, turn);
 }
 
-/// rotation_by as a function of its own: where a kernel turns a single pair of vectors, eight copies of the code take longer
-/// to come from memory than the calls.
-template <class Tag = void>
-__device__ __noinline__ float2 rotation_apart(float half_turns) {
-    return rotation_by(half_turns);
-}
-
-/// Turns a pair of vectors of a rotated column by `position`. `turns`: see fill_turns, from the column's first.
-template <class T>
-WINNOW_DEVICE void turn_pair(rotary_arguments const& a, std::int32_t columns, std::uint64_t const* turns,
-                             std::int32_t position, vector_pair& pair) {
-    float2 rotation[vector_channels];
-    WINNOW_UNROLL
-    for (int k = 0; k < vector_channels; ++k) rotation[k] = rotation_apart(half_turns(turns[k * columns], position));
-    auto const turn = [&](int k) { return rotation[k]; };
-    if (a.rotation.pairing == rope_pairing::halves)
-        rotate_halves<T>(pair.first, pair.second, turn);
-    else
-        rotate_adjacent<T>(pair.first, pair.second, turn);
-}
-
 /// Moves a column of two vectors of a head, turned where `turns` is true.
 template <class T>
 WINNOW_DEVICE void move_pair(rotary_arguments const& a, vector_columns const& columns, float2 const* rotation,
