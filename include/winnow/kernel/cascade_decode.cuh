@@ -34,8 +34,10 @@ __global__ void __launch_bounds__(cascade_gather_threads)
     cascade_attend_params<T> const& p = a.params;
     std::int32_t const index = blockIdx.x, b = blockIdx.y, thread = threadIdx.x;
     std::int32_t const part = b * a.segments + index, tiles = a.shape.kv_heads * a.splits.head_groups;
-    if (index == 0) WINNOW_ROLLED
-    for (std::int32_t i = thread; i < tiles; i += threads) a.arrived[std::int64_t{b} * tiles + i] = 0;
+    if (index == 0) {
+#pragma unroll 1
+        for (std::int32_t i = thread; i < tiles; i += threads) a.arrived[std::int64_t{b} * tiles + i] = 0;
+    }
     cascade_chunk const chunk = a.chunk(b);
     if (chunk.tokens == 0) return;
     load_counters(counters, a.places.counters(chunk.sequence));
@@ -66,7 +68,7 @@ __global__ void __launch_bounds__(cascade_gather_threads)
     std::int64_t const from_head = source.stride[2], to_head = is_key || is_value ? a.places.head_elements : channels;
     std::int32_t const heads = is_key || is_value ? a.shape.kv_heads : a.shape.heads;
     std::int32_t const shift = 31 - __clz(columns.count());
-    WINNOW_ROLLED
+#pragma unroll 1
     for (std::int32_t i = thread; i < heads << shift; i += threads) {
         std::int32_t const column = i & (columns.count() - 1), head = i >> shift;
         move_pair(a.rotary, columns, turns.rotation, 0, column, from + head * from_head, to + head * to_head, rotates);

@@ -133,9 +133,11 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
             if (turns) {  // while the row is under way
                 bool const by_index = a.params.positions == cascade_positions::original;
                 std::int32_t const position = by_index ? move.origin : move.target;
-                WINNOW_ROLLED  // one copy of the code: it is run once, and has to come from memory
-                    for (int k = 0; k < vector_channels; ++k) shared.rotation[k][thread] =
-                    rotation_by(half_turns(shared.turns[k * columns.rotary + at.column], position));
+// One copy of the code: it is run once, and has to come from memory.
+#pragma unroll 1
+                for (int k = 0; k < vector_channels; ++k)
+                    shared.rotation[k][thread] =
+                        rotation_by(half_turns(shared.turns[k * columns.rotary + at.column], position));
             }
             __syncthreads();  // all sources of these heads have been read
             if (!moves) continue;
