@@ -130,10 +130,9 @@ __global__ void __launch_bounds__(cascade_insert_token_threads)
                 to += std::int64_t{move.target} * cache.head_dim;
             }
             bool const copies = moves && at.key && cache.has_rotated(), turns = copies && at.column < columns.rotary;
-            if (turns) {  // while the row is under way
+            if (turns) {  // while the row is under way; one copy of the code, which has to come from memory as well
                 bool const by_index = a.params.positions == cascade_positions::original;
                 std::int32_t const position = by_index ? move.origin : move.target;
-// One copy of the code: it is run once, and has to come from memory.
 #pragma unroll 1
                 for (int k = 0; k < vector_channels; ++k)
                     shared.rotation[k][thread] =
