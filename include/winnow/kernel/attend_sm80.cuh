@@ -43,6 +43,7 @@ struct attend_bounds {
 template <class T, int HeadDim, attend_rows Rows, class KV = T>
 struct attend_storage {
     static constexpr attend_tile tile = attend_tile_of({HeadDim, Rows}, sizeof(KV));
+    static constexpr bool widens = !std::is_same_v<T, KV>;  ///< output lies as accumulate_widened leaves it
     alignas(1024) T query[tile.rows * HeadDim];
     alignas(1024) KV key[tile.stages * tile.keys * HeadDim];
     alignas(1024) KV value[tile.stages * tile.keys * HeadDim];
@@ -55,9 +56,7 @@ struct attend_storage {
     float sum[tile.key_warps][16];
     alignas(16) merge_pieces_storage<tile.threads() / 32> merge;
 
-    WINNOW_HOST_DEVICE static constexpr std::size_t scratch_bytes() {
-        return sizeof(key) + sizeof(value);
-    }
+    WINNOW_HOST_DEVICE static constexpr std::size_t scratch_bytes() { return sizeof(key) + sizeof(value); }
     /// The tiles of keys and values as floats, when nobody uses them any more.
     WINNOW_DEVICE float* scratch() { return reinterpret_cast<float*>(key); }
 };
@@ -330,7 +329,7 @@ __global__ void __launch_bounds__(attend_bounds<HeadDim, Rows, KV>::threads,
             }
         }
     } else {
-        merge_key_warps<HeadDim, widens>(shared, state[0], output[0], c, value_scale, w.rows.count * a.schedule.tile_heads,
+        merge_key_warps<HeadDim>(shared, state[0], output[0], c, value_scale, w.rows.count * a.schedule.tile_heads,
                                  writer);
     }
     if constexpr (Rows == attend_rows::decode)

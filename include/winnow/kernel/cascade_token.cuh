@@ -45,6 +45,7 @@ struct cascade_run {
 template <class T, int HeadDim>
 struct cascade_token_storage {
     static constexpr attend_tile tile = attend_tile_of({HeadDim, attend_rows::decode});
+    static constexpr bool widens = false;
     alignas(1024) T query[tile.rows * HeadDim];
     alignas(1024) T key[tile.stages * tile.keys * HeadDim];
     alignas(1024) T value[tile.stages * tile.keys * HeadDim];
@@ -303,7 +304,7 @@ __global__ void __launch_bounds__(cascade_token_bounds<HeadDim>::threads, cascad
     writer.whole = true;
 #pragma unroll 1
     for (int row = warp; row < w.heads; row += tile.key_warps)
-        if (writer.select(row)) merge_row<HeadDim>(shared.merge.weight[warp], writer, a.splits.count);
+        if (writer.select(row)) merge_row<HeadDim, 112>(shared.merge.weight[warp], writer, a.splits.count);
 }
 
 }  // namespace winnow

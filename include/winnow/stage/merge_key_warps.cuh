@@ -16,8 +16,7 @@ namespace winnow {
 
 /// Adds the results of warps that shared 16 rows and split the keys, in warp order. `shared` has their tile, room for
 /// sums and maxima, and `lane_sum`, see softmax_step; `writer` takes the first `rows` rows as an attend_row_writer does.
-/// `Widened`: output is what accumulate_widened leaves.
-template <int HeadDim, bool Widened, class Storage, class Writer>
+template <int HeadDim, class Storage, class Writer>
 WINNOW_DEVICE void merge_key_warps(Storage& shared, softmax_rows const& state, float const (&output)[HeadDim / 8][4],
                                    float c, float value_scale, std::int32_t rows, Writer& writer) {
     constexpr attend_tile tile = Storage::tile;
@@ -29,7 +28,7 @@ WINNOW_DEVICE void merge_key_warps(Storage& shared, softmax_rows const& state, f
     float* const sums = shared.scratch();  // [key warp][16][HeadDim], over keys and values
     // Rows begin in different banks, so that the lanes of a fragment's rows do not meet.
     auto const at = [](int key_warp, int row, int channel) {
-        return (key_warp * 16 + row) * HeadDim + (channel ^ (Widened ? (row & 1) * 16 : (row & 3) * 8));
+        return (key_warp * 16 + row) * HeadDim + (channel ^ (Storage::widens ? (row & 1) * 16 : (row & 3) * 8));
     };
     __syncthreads();  // nobody reads the tiles any more
     WINNOW_UNROLL
@@ -38,7 +37,7 @@ WINNOW_DEVICE void merge_key_warps(Storage& shared, softmax_rows const& state, f
         float const sum = row_sum(shared.lane_sum[h][threadIdx.x]);
         if (row >= rows) continue;
         if (lane % 4 == 0) shared.maximum[warp][row] = state.maximum[h], shared.sum[warp][row] = sum;
-        if constexpr (Widened) {
+        if constexpr (Storage::widens) {
             WINNOW_UNROLL
             for (int d = 0; d < HeadDim / 16; ++d)
                 *reinterpret_cast<float4*>(sums + at(warp, row, 16 * d + 4 * (lane % 4))) =
