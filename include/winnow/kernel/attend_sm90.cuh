@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "winnow/core/config.hpp"
 #include "winnow/policy/attend_tile.hpp"
@@ -182,26 +183,30 @@ WINNOW_DEVICE void copy_boxes(hopper_storage<T, HeadDim, Rows>& s, hopper_argume
                               T const* tiles, std::uint64_t* full, std::uint64_t* empty) {
     constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
     using layout = key_tile<tile.keys, HeadDim, order_of(Loader)>;
+    using row_boxes = panel_boxes<layout, HeadDim / panel_channels>;
+    using whole_boxes = std::conditional_t<Loader == key_loader::atoms, atom_boxes<layout>, row_boxes>;
     constexpr int granules = tile.keys / granule_keys, bytes = tile.keys * HeadDim * static_cast<int>(sizeof(T));
     int const lane = threadIdx.x % 32;
     std::uint32_t const first_stage = ptx::shared_address(tiles);
     std::uint32_t index = 0;  // of the step, over all tasks
     for_each_task(s, [&](std::uint32_t, hopper_task const& task) {
+        auto const look_up = [&](std::int32_t step) {
+            return boxes_of<granules, whole_boxes>(maps, place_of(a.attend, task.walk, step * granules + lane),
+                                                   task.work.kv_head);
+        };
+        if (task.steps.begin >= task.steps.end) return;
+        lane_boxes next = look_up(task.steps.begin);
+#pragma unroll 1
         for (std::int32_t step = task.steps.begin; step < task.steps.end; ++step, ++index) {
-            // Where a step lies is looked up before its slot is waited for.
-            granule_place const place = place_of(a.attend, task.walk, step * granules + lane);
+            lane_boxes const mine = next;
             Ring const at{index};
             ptx::barrier_wait(&empty[at.stage()], at.free_parity());
             if (lane == 0) ptx::barrier_arrive_expect(&full[at.stage()], bytes);
             __syncwarp();
-            panel_boxes<layout, HeadDim / panel_channels> const panels{first_stage + at.stage() * bytes, maps,
-                                                                       &full[at.stage()]};
-            if constexpr (Loader == key_loader::atoms) {
-                copy_granules<granules>(atom_boxes<layout>{panels.tile, maps, panels.full}, panels, place,
-                                        task.work.kv_head);
-            } else {
-                copy_granules<granules>(panels, panels, place, task.work.kv_head);
-            }
+            std::uint32_t const target = first_stage + at.stage() * bytes;
+            copy_granules(whole_boxes{target, &full[at.stage()]}, row_boxes{target, &full[at.stage()]}, maps, mine);
+            __syncwarp();
+            if (step + 1 < task.steps.end) next = look_up(step + 1);
         }
     });
 }

@@ -72,17 +72,27 @@ WINNOW_DEVICE int run_of(std::uint32_t follows) {
     return log;
 }
 
+/// Where a box lies in a tensor, as the maps of one loader count.
+struct box_place {
+    std::int32_t token;
+    std::int32_t head;
+    std::int32_t outer;
+};
+
 /// Copies all channels, `Panels` panels, a panel at a time.
 template <class Tile, int Panels>
 struct panel_boxes {
     std::uint32_t tile;  ///< shared address
-    key_maps const& maps;
     std::uint64_t* full;
 
-    WINNOW_DEVICE void copy(CUtensorMap const& map, int row, token_location from, std::int32_t head) const {
+    WINNOW_DEVICE static box_place at(key_maps const&, token_location where, std::int32_t head) {
+        return {where.token, head, where.outer};
+    }
+    WINNOW_DEVICE void copy(CUtensorMap const& map, int row, box_place const& from) const {
 #pragma unroll 1
         for (int p = 0; p < Panels; ++p)
-            ptx::copy_box(tile + Tile::row_offset(row, p), map, p * panel_channels, from.token, head, from.outer, full);
+            ptx::copy_box(tile + Tile::row_offset(row, p), map, p * panel_channels, from.token, from.head, from.outer,
+                          full);
     }
 };
 
@@ -90,42 +100,62 @@ struct panel_boxes {
 template <class Tile>
 struct atom_boxes {
     std::uint32_t tile;
-    key_maps const& maps;
     std::uint64_t* full;
 
-    WINNOW_DEVICE void copy(CUtensorMap const& map, int row, token_location from, std::int32_t head) const {
-        ptx::copy_box(tile + Tile::row_offset(row, 0), map, 0, 0, 0, from.token / granule_keys,
-                      from.outer * maps.heads_per_outer + head, full);
+    WINNOW_DEVICE static box_place at(key_maps const& maps, token_location where, std::int32_t head) {
+        return {where.token / granule_keys, where.outer * maps.heads_per_outer + head, 0};
+    }
+    WINNOW_DEVICE void copy(CUtensorMap const& map, int row, box_place const& from) const {
+        ptx::copy_box(tile + Tile::row_offset(row, 0), map, 0, 0, 0, from.token, from.head, full);
     }
 };
 
-/// Copies `Granules` granules to rows 0, 8, ... of `to`. Lane l has granule l; a whole warp calls. Whatever the granules
-/// are, the same number of bytes arrives. `rows` copies single rows.
-template <int Granules, class Boxes, class RowBoxes>
-WINNOW_DEVICE void copy_granules(Boxes const& to, RowBoxes const& rows, granule_place const& g, std::int32_t kv_head) {
+/// What one lane copies of a step. It is made before the step's slot is waited for, and a step ahead, so that the compiler
+/// leaves it there: between the wait and the copies every instruction of this lone warp is waited for.
+struct lane_boxes {
+    enum class kind : std::int32_t { none, box, rows } what;
+    CUtensorMap const* map;  ///< of a box
+    box_place from;
+    granule_place granule;  ///< of rows
+    std::int32_t kv_head;
+};
+
+/// Share of the lane with granule `g`; lane l has granule l of `Granules`. A whole warp calls.
+template <int Granules, class Boxes>
+WINNOW_DEVICE lane_boxes boxes_of(key_maps const& maps, granule_place const& g, std::int32_t kv_head) {
     int const lane = threadIdx.x % 32;
-    bool const whole = g.seen_begin == 0 && g.seen_end == granule_keys;
+    bool const whole = g.seen_begin == 0 && g.seen_end == granule_keys, hidden = g.seen_begin >= g.seen_end;
     std::int32_t const outer = __shfl_up_sync(~0u, g.where.outer, 1), token = __shfl_up_sync(~0u, g.where.token, 1);
     bool const behind = g.where.outer == outer && g.where.token == token + granule_keys;
     std::uint32_t const wholes = __ballot_sync(~0u, whole);
-    std::uint32_t const follows = __ballot_sync(~0u, behind) & wholes & wholes << 1;
     constexpr std::uint32_t all = (2u << (Granules - 1)) - 1;  // bits of the granules
-    if ((follows & all) == (all & ~1u)) {
-        if (lane == 0) to.copy(to.maps.step, 0, g.where, kv_head);
-        return;
-    }
-    int const run = run_of(follows & all);
-    if (lane >= Granules || run < 0) return;
-    bool const hidden = g.seen_begin >= g.seen_end;
-    if (whole || hidden) {
-        to.copy(to.maps.run[run], lane * granule_keys, hidden ? token_location{0, 0} : g.where,
-                hidden ? no_head : kv_head);
-        return;
-    }
+    std::uint32_t const follows = __ballot_sync(~0u, behind) & wholes & wholes << 1 & all;
+    bool const one = follows == (all & ~1u);
+    int const run = one ? lane == 0 ? 0 : -1 : run_of(follows);
+    lane_boxes r;
+    r.what = lane >= Granules || run < 0 ? lane_boxes::kind::none
+             : whole || hidden           ? lane_boxes::kind::box
+                                         : lane_boxes::kind::rows;
+    r.map = one ? &maps.step : &maps.run[larger(run, 0)];
+    r.from = hidden ? Boxes::at(maps, {0, 0}, no_head) : Boxes::at(maps, g.where, kv_head);
+    r.granule = g;
+    r.kv_head = kv_head;
+    return r;
+}
+
+/// Copies a step to rows 0, 8, ... of `to`. Whatever the granules are, the same number of bytes arrives. `rows` copies
+/// single rows.
+template <class Boxes, class RowBoxes>
+WINNOW_DEVICE void copy_granules(Boxes const& to, RowBoxes const& rows, key_maps const& maps, lane_boxes const& mine) {
+    int const lane = threadIdx.x % 32;
+    granule_place const& g = mine.granule;
+    if (mine.what == lane_boxes::kind::box) to.copy(*mine.map, lane * granule_keys, mine.from);
+    if (mine.what != lane_boxes::kind::rows) return;
 #pragma unroll 1
     for (int row = 0; row < granule_keys; ++row)
-        rows.copy(to.maps.row, lane * granule_keys + row, {g.where.outer, g.where.token + row},
-                  row >= g.seen_begin && row < g.seen_end ? kv_head : no_head);
+        rows.copy(maps.row, lane * granule_keys + row,
+                  RowBoxes::at(maps, {g.where.outer, g.where.token + row},
+                               row >= g.seen_begin && row < g.seen_end ? mine.kv_head : no_head));
 }
 
 }  // namespace winnow
