@@ -47,11 +47,13 @@ void check_delta(attend_input<T>& in, Set const& set, delta_options const& optio
     REQUIRE(reference::delta_rounded(p, e.rounded, testing::all_threads()).ok());
     auto const check = [&](device_info const& device) {
         INFO("gamma " << options.gamma << ", tail " << options.dense_tail << ", form " << static_cast<int>(options.form)
-                      << ", last " << options.last_chunk << ", instructions " << device.instructions);
+                      << ", last " << options.last_chunk << ", instructions " << device.instructions << ", blocks "
+                      << device.multiprocessors);
         auto bytes = run(in, set, options, device);
         testing::check_close<T>(in.output(bytes.data()), in.lse(bytes.data()), e);
     };
     check(testing::current_device());
+    check(testing::single_block_device());
     if (testing::current_device().instructions != 80) check(testing::portable_device());
 }
 

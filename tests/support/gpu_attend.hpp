@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <sstream>
 #include <string>
@@ -37,6 +38,11 @@ attend_outcome run_attend(attend_input<T>& in, Set const& set, device_info const
     return r;
 }
 
+/// True if two results agree bit for bit, NaN included.
+inline bool same_bits(std::vector<double> const& a, std::vector<double> const& b) {
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
 /// Oracle and rounded twin of the same call, on the host.
 struct attend_expectation {
     reference::attend_result exact, rounded;
@@ -66,6 +72,12 @@ attend_plan check_attend(attend_input<T>& in, Set const& set) {
     auto const expected = expect_attend(in, set);
     auto const found = run_attend(in, set);
     check_close<T>(found.output, found.lse, expected);
+    if (found.plan.schedule.path != attend_path::sm80) {
+        auto const one_by_one = run_attend(in, set, single_block_device());
+        INFO("one tile after the other");
+        CHECK(same_bits(one_by_one.output, found.output));
+        CHECK(same_bits(one_by_one.lse, found.lse));
+    }
     if (found.plan.schedule.path != attend_path::sm80) {  // the portable path serves other devices
         auto const portable = run_attend(in, set, portable_device());
         INFO("portable path");

@@ -43,6 +43,14 @@ inline device_info portable_device() {
     return d;
 }
 
+/// The same, as if one block had to do everything: blocks that draw tiles go from one to the next, which a device with
+/// more multiprocessors than a test has tiles never shows.
+inline device_info single_block_device() {
+    device_info d = current_device();
+    d.multiprocessors = 1;
+    return d;
+}
+
 /// The oracle may use the whole machine.
 inline reference::run_options all_threads() {
     return {.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))};
