@@ -35,7 +35,7 @@ struct attend_bounds {
     /// Steps whose keys are located: those under way, and the next. A power of two, or slots would be found by division.
     static constexpr int places = tile.stages > 1 ? 4 : 2;
     /// Registers of a thread that merging splits may fill with their channels.
-    static constexpr int merge_registers = smaller(65536 / (threads * min_blocks) - 40, 112);
+    static constexpr int merge_registers = smaller(65536 / (threads * min_blocks) - 40, 128);
 };
 
 /// Shared memory of one block. Kernels are templates on the row class and not on the tile itself: nvcc 13.0 cannot name

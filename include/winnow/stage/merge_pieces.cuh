@@ -58,7 +58,7 @@ WINNOW_DEVICE void load_part(float (&part)[Channels], float const* from, bool ex
 template <int HeadDim, int Registers, class Row>
 WINNOW_DEVICE void merge_row(float (&weights)[32], Row const& row, std::int32_t pieces) {
     constexpr int channels = HeadDim / 32;
-    constexpr int at_a_time = smaller(Registers / channels, 28);
+    constexpr int at_a_time = smaller(Registers / channels, 32);
     int const lane = threadIdx.x % 32;
     std::int64_t const first = row.partial_index() - row.w.split;
     float const* const lses = row.a.partial_lse + first;
