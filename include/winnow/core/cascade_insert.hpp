@@ -129,12 +129,12 @@ WINNOW_HOST_DEVICE constexpr cascade_level level_of(cascade_layout const& layout
 /// What a sub-cache does with a single token, if one is offered to it: known from the counters alone, but for the end of a
 /// fight. The first sub-cache that evicts nothing is the last to be offered one.
 struct cascade_single {
-    bool appends;         ///< takes it; else it fights with the newest resident
-    bool evicts;          ///< and pushes out the oldest
-    std::int32_t target;  ///< row that the token takes, if it does
-    std::int32_t oldest;  ///< row whose token is pushed out
-    std::int32_t next_count;
-    std::int32_t next_head;
+    bool appends;             ///< takes it; else it fights with the newest resident
+    bool evicts;              ///< and pushes out the oldest
+    std::int32_t target;      ///< row that the token takes, if it does
+    std::int32_t oldest;      ///< row whose token is pushed out
+    std::int32_t next_count;  ///< tokens afterwards, if one is offered
+    std::int32_t next_head;   ///< slot of the oldest afterwards
 };
 
 /// Sub-cache `index` when token `seen` arrives.

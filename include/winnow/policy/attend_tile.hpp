@@ -49,7 +49,7 @@ struct attend_tile {
 /// head_dim 256 has no 128-row tile of its own, since the output alone would take 256. At decode a block runs few steps and
 /// waits for memory in each: with two steps in flight three blocks have 192 KB under way on a multiprocessor, and a split
 /// of two steps waits once. At head_dim 256 two steps would not fit the smallest parts. Over keys of one byte they do, and
-/// four blocks at head_dim 128, which then hold the 512 blocks of a long row at a time.
+/// four blocks at head_dim 128.
 WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p, std::int32_t key_bytes = 2) {
     switch (p.rows) {
     case attend_rows::decode:
