@@ -66,8 +66,9 @@ struct cascade_layout {
     /// Slots before sub-cache `level`.
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t slots_before(std::int32_t level) const {
         std::int32_t sum = 0;
-        WINNOW_ROLLED  // short: a kernel that runs this once waits for its code
-            for (std::int32_t i = 0; i < level; ++i) sum += size[i];
+        // Short: a kernel that runs this once waits for its code.
+        WINNOW_ROLLED
+        for (std::int32_t i = 0; i < level; ++i) sum += size[i];
         return sum;
     }
     /// Slots of all sub-caches.
