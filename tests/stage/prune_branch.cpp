@@ -48,6 +48,21 @@ TEST_CASE("prune_branch: the shortened search of a whole chunk gives the same sc
         }
 }
 
+TEST_CASE("prune_branch: a chunk that ends before it begins has no keys, nor do its halves", "[stage]") {
+    prune_rounds const rounds = prune_rounds::of(8, false);
+    for (std::int32_t const right : {100, 99, 98, 57, 0}) {
+        prune_branch const whole{100, 100, right, minus_infinity};
+        prune_branch lower = whole, upper = whole;
+        lower.right = upper.left = whole.centre();
+        for (prune_branch const& branch : {whole, lower, upper})
+            for (std::int32_t const round : {0, 1}) {
+                prune_probes const at = branch.centres(rounds, round);
+                CHECK(at.left == no_key);
+                CHECK(at.right == no_key);
+            }
+    }
+}
+
 TEST_CASE("prune_branch: chunks of any length stay inside, end at one key, and prefer the right half of equal ones",
           "[stage]") {
     for (std::int32_t const size : {1, 2, 4, 8, 64})

@@ -42,10 +42,9 @@ struct alignas(16) prune_branch {
     float score;  ///< of the best key on the path
 
     [[nodiscard]] WINNOW_HOST_DEVICE constexpr std::int32_t centre() const { return left + half(right - left); }
-    /// Of a length, rounded down: a shift, where a signed division takes three instructions.
-    [[nodiscard]] WINNOW_HOST_DEVICE static constexpr std::int32_t half(std::int32_t length) {
-        return static_cast<std::int32_t>(static_cast<std::uint32_t>(length) >> 1);
-    }
+    /// Of a length, rounded down, so that a branch that ends before it begins, as a chunk outside the context does, has
+    /// no half with keys in it. A shift, where a division takes three instructions.
+    [[nodiscard]] WINNOW_HOST_DEVICE static constexpr std::int32_t half(std::int32_t length) { return length >> 1; }
 
     /// Keys to look at in a round that is not the last one of a shortened search. A branch of one key was looked at when
     /// its parent was; only a chunk that starts as one is looked at again.
