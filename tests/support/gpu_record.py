@@ -130,7 +130,8 @@ def main():
         program, wrapper, spec, seconds = os.path.join(build, "tests", name), (), (), PROGRAM_SECONDS
         label = os.path.join(out, name if tool == "run" else f"{name}.{tool}")
         if tool != "run":
-            wrapper, spec = (sanitizer, "--tool", tool, "--error-exitcode", "1"), ("[small]",)
+            wrapper = ("env", f"WINNOW_SANITIZER={tool}", sanitizer, "--tool", tool, "--error-exitcode", "1")
+            spec = ("[small]",)
             seconds = SANITIZER_SECONDS
         try:
             return run_program(program, label, wrapper, spec, seconds)
