@@ -50,9 +50,9 @@ def present(rows, names):
 DENSE_PEERS = (("flash_attention_2", "FlashAttention-2"), ("cudnn", "cuDNN"), ("flashinfer", "FlashInfer"))
 
 
-def dense_table(rows):
+def dense_table(rows, what="dense causal prefill"):
     peers = present(rows, DENSE_PEERS)
-    header = (["dense causal prefill", "winnow, ms (TFLOP/s)"] + [heading for _, heading in peers] +
+    header = ([what, "winnow, ms (TFLOP/s)"] + [heading for _, heading in peers] +
               [f"speed / {heading}" for _, heading in peers])
     return table(header, [[shape(r)] + [cell(r, name, rate="tflops") for name in ("winnow", *(n for n, _ in peers))] +
                           [ratio(r, name) for name, _ in peers] for r in rows])
@@ -80,6 +80,34 @@ def listed_table(rows):
                            cell(r, "winnow", rate="tflops_blocks")] +
                           [cell(r, name, rate="tflops_blocks") for name, _ in peers] + [cell(r, "winnow_dense", 1)] +
                           [ratio(r, name) for name, _ in peers] for r in rows])
+
+
+def full_table(rows):
+    return dense_table(rows, "dense prefill without a mask")
+
+
+def forms_table(rows):
+    """A line a form, a column a budget; the ratio is of rates, on listed blocks and on what a causal mask allows."""
+    def rate(row, name):
+        found = row["contenders"].get(name)
+        if found is None:
+            return "-"
+        text = f"{found['ms']:.2f} ({found['tflops']:.0f})"
+        dense = row["contenders"].get("winnow_dense")
+        return text if name == "winnow_dense" or dense is None else f"{text}, {found['tflops'] / dense['tflops']:.2f} x"
+
+    names = list(dict.fromkeys(name for row in rows for name in row["contenders"]))
+    names.sort(key=lambda name: name != "winnow_dense")
+
+    def heading(name):
+        if name == "winnow_dense":
+            return "dense"
+        block, _, page = name.removeprefix("winnow/block:").partition("/page:")
+        return f"blocks of {block}" + (f", pages of {page}" if page else "")
+
+    return table(["winnow, ms (TFLOP/s), rate against dense"] +
+                 [f"{row['tokens'] // 1024}k, {row['budget']} keys a row" for row in rows],
+                 [[heading(name)] + [rate(row, name) for row in rows] for name in names])
 
 
 def chunk_table(rows):
@@ -110,8 +138,10 @@ def delta_table(rows):
 
 def cascade_table(rows):
     names = present(rows, (("winnow_cascade_4096", "chunks of 4096"), ("winnow_cascade_1024", "chunks of 1024"),
+                           ("cascading_kv_cache_4096", "released code, chunks of 4096"),
+                           ("cascading_kv_cache_1024", "released code, 1024"),
                            ("winnow", "winnow dense"), ("cudnn", "cuDNN dense")))
-    peers = [name for name, _ in names if name in ("winnow", "cudnn")]
+    peers = [name for name, _ in names if name in ("cascading_kv_cache_4096", "winnow", "cudnn")]
     return table(["cascade_prefill, 16448 rows, ms"] + [heading for _, heading in names] +
                  [f"speed / {heading}" for name, heading in names if name in peers],
                  [[shape(r)] + [cell(r, name, 1) for name, _ in names] +
@@ -254,12 +284,14 @@ def performance_block(results):
     for result in results:
         text += f"### {result['device']}\n\n" + caption(result) + "\n\n"
         decode = result.get("decode", [])
-        sections = (("", dense_table, of_case(result, "dense")),
+        sections = (("", dense_table, of_case(result, "dense")), ("", full_table, of_case(result, "full")),
                     ("Pruning and attention together, hip_3k preset, ms:\n\n", sparse_table,
                      of_case(result, "sparse")),
                     ("The same for the last rows of a long context:\n\n", chunk_table, of_case(result, "chunk")),
                     ("Attention over random lists, one for all heads of 128 rows, ms:\n\n", listed_table,
                      of_case(result, "listed")),
+                    ("Random lists of blocks of each size and over shuffled pages, in turn with dense attention:\n\n",
+                     forms_table, of_case(result, "forms")),
                     ("Delta correction:\n\n", delta_table, of_case(result, "delta")),
                     ("Whole prompts through a cascading cache (4 sub-caches, scores and insertions included):\n\n",
                      cascade_table, of_case(result, "cascade")),
@@ -310,6 +342,9 @@ def self_test():
     listed = base | {"case": "listed", "budget": 2048, "block": 128, "relative_error": {}, "refused": {},
                      "keys_read": 1984.5,
                      "contenders": {"winnow": times, "flex_attention": times | {"ms": 3.0}, "winnow_dense": times}}
+    full = dense | {"case": "full"}
+    forms = base | {"case": "forms", "budget": 2048, "relative_error": {}, "refused": {}, "contenders": {
+        "winnow/block:64": times, "winnow/block:64/page:16": times | {"tflops": 240.0}, "winnow_dense": times}}
     delta = base | {"case": "delta", "gamma": 64, "window": 2048, "sinks": 1024, "relative_error": {}, "refused": {},
                     "contenders": {"winnow_window": times, "winnow_delta": times | {"ms": 4.0},
                                    "cudnn": times | {"ms": 13.0}, "winnow_sparse_per_batch": times,
@@ -319,7 +354,7 @@ def self_test():
         "hip_attn/mean:32_16_8": {"ms": 0.07, "computed": True}}}
     result = {"device": "Device X", "torch": "2.11", "cuda": "13.0", "date": "2026-01-01",
               "missing": {"hip_attn": "no"}, "copy_tb_per_s": 3.0,
-              "prefill": [dense, sparse, chunk, listed, delta], "decode": [decode],
+              "prefill": [dense, full, sparse, chunk, listed, forms, delta], "decode": [decode],
               "benchmarks": [{"name": "quick/merge/x", "ms": 0.01, "cv_percent": 0.4, "tb_per_s": 2.0},
                              {"name": "quick/merge/y", "error": "wrong output"}] + [
                   {"name": f"full/{name}", "ms": ms, "cv_percent": 0.2, "tb_per_s": 2.75, "percent_of_copy": 91.4}
@@ -332,7 +367,8 @@ def self_test():
                                    ("attend/empty_graph/kernels:2", 0.0041))]}
     page, readme = performance_block([result]), readme_block([result])
     wanted = ["3.25 x", "| 20 % |", "0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0",
-              "100.0 ±0.5 % (2.50)", "1984", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b",
+              "100.0 ±0.5 % (2.50)", "1984", "without a mask", "| dense | 2.00 (300) |",
+              "| blocks of 64 | 2.00 (300), 1.00 x |", "| blocks of 64, pages of 16 | 2.00 (240), 0.80 x |", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b",
               "wrong output", "`merge/x`", "0.4 %",
               "| 128k, batch 1, pages of 16; alone | 15.1 ±0.2 % | - | - |",
               "| 128k, batch 1, pages of 16; a layer of 16 in one graph | 8.2 ±0.2 % | 12.2 ±0.2 % | - |",

@@ -12,12 +12,12 @@ def tensors_of(queries, keys, heads, kv_heads, head_dim, batch=1):
             for n, h in ((queries, heads), (keys, kv_heads), (keys, kv_heads))]
 
 
-def exact_rows(q, k, v, head, rows, visible=None, request=0):
+def exact_rows(q, k, v, head, rows, visible=None, request=0, causal=True):
     """The last rows of one head in fp64, and the same computed as bf16 hardware rounds it: weights and output in bf16.
-    `visible` [rows, keys]: a mask on top of the causal one."""
+    `visible` [rows, keys]: a mask on top of the causal one, or without that, of none."""
     keys, kv = k.shape[1], head // (q.shape[2] // k.shape[2])
     position = torch.arange(keys - rows, keys, device=q.device)
-    hidden = torch.arange(keys, device=q.device)[None, :] > position[:, None]
+    hidden = (torch.arange(keys, device=q.device)[None, :] > position[:, None]) & causal
     if visible is not None:
         hidden |= ~visible
     scores = q[request, -rows:, head].double() @ k[request, :, kv].double().T / math.sqrt(q.shape[3])
@@ -26,24 +26,24 @@ def exact_rows(q, k, v, head, rows, visible=None, request=0):
     return weights @ values, (weights.bfloat16().double() @ values).bfloat16().double()
 
 
-def error_of(out, q, k, v, rows, visible=None):
+def error_of(out, q, k, v, rows, visible=None, causal=True):
     """Largest relative error of the last `rows` of an output over a few heads of the last request, and what is allowed:
     twice the rounded computation's."""
     worst = allowed = 0.0
     for head in range(0, q.shape[2], max(1, q.shape[2] // 4)):
-        exact, rounded = exact_rows(q, k, v, head, rows, visible, request=q.shape[0] - 1)
+        exact, rounded = exact_rows(q, k, v, head, rows, visible, q.shape[0] - 1, causal)
         error = ((out[-1, -rows:, head].double() - exact).norm() / exact.norm()).item()
         worst = max(worst, error) if error == error else math.inf
         allowed = max(allowed, 2 * ((rounded - exact).norm() / exact.norm()).item())
     return worst, allowed
 
 
-def check_all(calls, q, k, v, rows, visible=None):
+def check_all(calls, q, k, v, rows, visible=None, causal=True):
     """Errors of all calls. One with a wrong output leaves `calls` and is named among the refused; winnow's raises."""
     errors, refused = {}, {}
     for name in list(calls):
         try:
-            worst, allowed = error_of(calls[name](), q, k, v, rows, visible)
+            worst, allowed = error_of(calls[name](), q, k, v, rows, visible, causal)
             if not worst <= allowed:
                 raise RuntimeError(f"wrong output: relative error {worst:.2e}, allowed {allowed:.2e}")
             errors[name] = worst

@@ -5,6 +5,8 @@ import lists
 import measure
 
 ROWS = 128  # last rows that are checked
+# Keys of a block and of a page; 0: not paged.
+FORMS = ((8, 0), (16, 0), (32, 0), (64, 0), (128, 0), (64, 64), (64, 16), (64, 4), (64, 1))
 
 
 def rounds_of(arguments, tokens):
@@ -41,21 +43,21 @@ def preset_calls(winnow, contenders, q, k, v):
     return calls | more, refused
 
 
-def dense(winnow, contenders, arguments, tokens, heads, kv_heads, head_dim, preset=False):
+def dense(winnow, contenders, arguments, tokens, heads, kv_heads, head_dim, preset=False, causal=True):
     """Dense contenders, and with `preset` the sparse ones beside them."""
     q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
-    calls, refused = measure.collect(contenders, "dense_prefill", q, k, v)
-    calls["winnow"] = winnow.dense(q, k, v)
-    errors, wrong = measure.check_all(calls, q, k, v, ROWS)
+    calls, refused = measure.collect(contenders, "dense_prefill", q, k, v, causal)
+    calls["winnow"] = winnow.dense(q, k, v, causal)
+    errors, wrong = measure.check_all(calls, q, k, v, ROWS, causal=causal)
     refused |= wrong
     if preset:
         right, wrong = check_preset(winnow, contenders, heads, kv_heads, head_dim)
         sparse, more = preset_calls(winnow, contenders, q, k, v)
         refused |= wrong | more
         calls |= {name: call for name, call in sparse.items() if name in right}
-    pairs = tokens * (tokens + 1) / 2
-    row = {"case": "sparse" if preset else "dense", "tokens": tokens, "heads": heads, "kv_heads": kv_heads,
-           "head_dim": head_dim}
+    pairs = tokens * (tokens + 1) / 2 if causal else tokens**2
+    case = "sparse" if preset else "dense" if causal else "full"
+    row = {"case": case, "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
     return finish(row, calls, rounds_of(arguments, tokens), max(1, int(2e9 / tokens**2)), errors, refused,
                   lambda name: {} if "sparse" in name or "hip" in name else {"tflops": 4 * heads * head_dim * pairs})
 
@@ -65,7 +67,7 @@ def listed(winnow, contenders, arguments, tokens, budget, heads=32, kv_heads=8, 
     q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
     chosen = lists.random_lists(tokens, budget)
     calls, refused = measure.collect(contenders, "listed_prefill", q, k, v, chosen)
-    calls["winnow"] = winnow.listed(q, k, v, chosen.blocks, chosen.counts, chosen.query_block, chosen.block_size)
+    calls["winnow"] = winnow.listed(q, k, v, chosen)
     errors, wrong = measure.check_all(calls, q, k, v, ROWS, chosen.visible(ROWS))
     calls["winnow_dense"] = winnow.dense(q, k, v)
     visible, blocks = chosen.pairs()
@@ -78,6 +80,26 @@ def listed(winnow, contenders, arguments, tokens, budget, heads=32, kv_heads=8, 
         return {"tflops": 4 * heads * head_dim * visible, "tflops_blocks": 4 * heads * head_dim * blocks}
 
     return finish(row, calls, rounds_of(arguments, tokens), max(1, int(4e5 / tokens)), errors, refused | wrong, flops)
+
+
+def forms(winnow, arguments, tokens, budget, heads=32, kv_heads=8, head_dim=128):
+    """The same budget as lists of blocks of every size, and over pages, in turn with dense attention over the same keys."""
+    q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
+    calls, errors, visible, blocks = {"winnow_dense": winnow.dense(q, k, v)}, {}, 0, 0
+    for block, page in FORMS:
+        chosen = lists.random_lists(tokens, budget, block)
+        name = f"block:{block}" + (f"/page:{page}" if page else "")
+        one = {f"winnow/{name}": winnow.listed(q, k, v, chosen, page)}
+        errors |= measure.check_all(one, q, k, v, ROWS, chosen.visible(ROWS))[0]
+        calls |= one
+        visible, blocks = chosen.pairs()  # alike for all
+    row = {"case": "forms", "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim,
+           "budget": budget, "keys_read": visible / tokens}
+
+    def flops(name):
+        return {"tflops": 4 * heads * head_dim * (tokens * (tokens + 1) / 2 if name == "winnow_dense" else blocks)}
+
+    return finish(row, calls, arguments.rounds, max(1, int(4e5 / tokens)), errors, {}, flops)
 
 
 def chunk(winnow, contenders, arguments, queries, tokens, heads=32, kv_heads=8, head_dim=128):
@@ -128,20 +150,34 @@ def delta(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_dim=
 def cascade(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_dim=128):
     """Whole prompts through a cascading cache of 16448 rows, scores and insertions included, beside dense attention. What
     can be checked is that a prompt that fits the cache gives dense attention."""
+    chunks, cache = ((4096, 1024) if tokens < 1 << 20 else (4096,)), (16384, 4, 64)
+    refused = {}
+
+    def of_released(*tensors):
+        calls = {}
+        for c in chunks if tokens < 1 << 20 else ():
+            more, wrong = measure.collect(contenders, "cascade_prefill", *tensors, c, *cache)
+            calls |= more
+            refused.update(wrong)
+        return calls
+
     short = measure.tensors_of(8192, 8192, heads, kv_heads, head_dim)
-    chunks = (4096, 1024) if tokens < 1 << 20 else (4096,)
-    fitting = {f"winnow_cascade_{c}": winnow.cascade_prefill(*short, c, theta=0) for c in chunks}
-    errors, _ = measure.check_all(fitting, *short, ROWS)
+    fitting = {f"winnow_cascade_{c}": winnow.cascade_prefill(*short, c, 0, *cache) for c in chunks} | of_released(*short)
+    errors, wrong = measure.check_all(fitting, *short, ROWS)
+    refused |= wrong
+    right = set(errors)
     del short, fitting
     q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
-    dense, refused = measure.collect(contenders, "dense_prefill", q, k, v)
+    dense, wrong = measure.collect(contenders, "dense_prefill", q, k, v)
+    refused |= wrong
     calls = {name: call for name, call in dense.items() if name == "cudnn"}
     long = tokens >= 1 << 20  # a dense call takes many seconds: one, timed once and unwarmed
     if not long:
         calls["winnow"] = winnow.dense(q, k, v)
         more, wrong = measure.check_all(calls, q, k, v, ROWS)
         errors, refused = errors | more, refused | wrong
-    calls |= {f"winnow_cascade_{c}": winnow.cascade_prefill(q, k, v, c, theta=5e5) for c in chunks}
+    calls |= {f"winnow_cascade_{c}": winnow.cascade_prefill(q, k, v, c, 5e5, *cache) for c in chunks}
+    calls |= {name: call for name, call in of_released(q, k, v).items() if name in right}
     row = {"case": "cascade", "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
     return finish(row, calls, 1 if long else rounds_of(arguments, tokens), 1, errors, refused, lambda name: {},
                   warm_up=not long)
@@ -153,11 +189,16 @@ def rows(winnow, contenders, arguments):
         for tokens in arguments.dense_tokens:
             heads = 32 if head_dim < 256 else 16
             yield dense(winnow, contenders, arguments, tokens, heads, heads // 4, head_dim)
+    for head_dim in arguments.head_dims:
+        for tokens in arguments.full_tokens:
+            heads = 32 if head_dim < 256 else 16
+            yield dense(winnow, contenders, arguments, tokens, heads, heads // 4, head_dim, causal=False)
     for tokens in arguments.sparse_tokens:
         yield dense(winnow, contenders, arguments, tokens, 32, 8, 128, preset=True)
     for tokens in arguments.listed_tokens:
         for budget in (2048, 4096):
             yield listed(winnow, contenders, arguments, tokens, budget)
+            yield forms(winnow, arguments, tokens, budget)
     for tokens in arguments.chunk_tokens:
         yield chunk(winnow, contenders, arguments, 32768, tokens)
     for tokens in arguments.delta_tokens:

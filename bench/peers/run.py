@@ -6,7 +6,7 @@
     python3 bench/peers/run.py --list       which peers can run here, and why the others cannot; needs no GPU
 
 Needs a CUDA GPU, nvcc, PyTorch, and for the operators' own benchmarks CMake and Google Benchmark. FlashInfer, hip-attn
-and the code of Delta Attention are compared where they are installed. bench/results/README.md documents what is written.
+and the released code of Delta Attention and of Cascading KV Cache are compared where they are installed. bench/results/README.md documents what is written.
 """
 import argparse
 import datetime
@@ -77,6 +77,7 @@ def parse(argv=None):
     parser.add_argument("--bench-filter", default="quick/", help="which of the operators' own benchmarks; '.' for all")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--dense-tokens", type=int, nargs="*", default=[8192, 16384, 32768])
+    parser.add_argument("--full-tokens", type=int, nargs="*", default=[16384], help="without a causal mask")
     parser.add_argument("--sparse-tokens", type=int, nargs="*", default=[32768, 131072])
     parser.add_argument("--listed-tokens", type=int, nargs="*", default=[32768, 131072])
     parser.add_argument("--chunk-tokens", type=int, nargs="*", default=[131072, 1048576])

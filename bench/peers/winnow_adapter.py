@@ -44,9 +44,10 @@ class Winnow:
 
         return call
 
-    def dense(self, q, k, v):
-        """Dense causal attention; the queries are the last rows of the context, so one query is a decode step."""
-        return self._bind(c_api.AttendParams, q, k, v)
+    def dense(self, q, k, v, causal=True):
+        """Dense attention; causal: the queries are the last rows of the context, so one query is a decode step."""
+        mask = c_api.Mask(c_api.CAUSAL if causal else c_api.FULL, c_api.END_ALIGNED)
+        return self._bind(c_api.AttendParams, q, k, v, mask=mask)
 
     def window(self, q, k, v, window, sinks):
         """Causal attention to `sinks` first and `window` last keys."""
@@ -65,15 +66,28 @@ class Winnow:
         return self._bind(c_api.SparsePrefillParams, q, k, v, method=self.functions.method("hip_3k", sharing=sharing),
                           delta=c_api.DeltaOptions(gamma=gamma))
 
-    def listed(self, q, k, v, blocks, counts, query_block, block_size):
-        """Causal attention over block lists alone: `blocks` [1, query block, entry], `counts` [1, query block], int32.
-        The library wants room for one query block more than aligned rows touch."""
-        blocks = torch.nn.functional.pad(blocks, (0, 0, 0, 1)).contiguous()[:, None]
-        counts = torch.nn.functional.pad(counts, (0, 1)).contiguous()[:, None]
-        selection = c_api.Selection(c_api.tensor_of(blocks), c_api.tensor_of(counts), block_size, query_block, None)
-        return self._bind(c_api.AttendParams, q, k, v, (blocks, counts), window=c_api.Window(0, 0), selection=selection)
+    def listed(self, q, k, v, lists, page=0):
+        """Causal attention over block lists alone (lists.Lists). With `page`, keys and values are copied to shuffled pages
+        of so many tokens. The library wants room for one query block more than aligned rows touch."""
+        blocks = torch.nn.functional.pad(lists.blocks, (0, 0, 0, 1)).contiguous()[:, None]
+        counts = torch.nn.functional.pad(lists.counts, (0, 1)).contiguous()[:, None]
+        selection = c_api.Selection(c_api.tensor_of(blocks), c_api.tensor_of(counts), lists.block_size,
+                                    lists.query_block, None)
+        kept, fields = [blocks, counts], {}
+        if page:
+            tokens = k.shape[1]
+            table = torch.randperm(tokens // page, device=k.device).int()
+            length = torch.full((1,), tokens, device=k.device, dtype=torch.int32)
+            paged = [torch.empty(tokens // page, page, *x.shape[2:], device=x.device, dtype=x.dtype) for x in (k, v)]
+            for to, x in zip(paged, (k, v)):
+                to[table.long()] = x[0].reshape(to.shape)
+            k, v = paged
+            kept += [table, length]
+            fields["kv"] = c_api.KvIndex(layout=c_api.BLOCK_TABLE, max_length=tokens, length=length.data_ptr(),
+                                         pages=table.data_ptr(), table_stride=table.numel())
+        return self._bind(c_api.AttendParams, q, k, v, kept, window=c_api.Window(0, 0), selection=selection, **fields)
 
-    def cascade_prefill(self, q, k, v, chunk, theta, slots=16384, levels=4, sinks=64):
+    def cascade_prefill(self, q, k, v, chunk, theta, slots, levels, sinks):
         """A whole prompt, chunk by chunk, through an empty cascading cache; `theta` 0: without rotary embedding."""
         cache = c_api.CascadeCache(layout=self.functions.cascade_layout(sinks, slots, levels), sequences=q.shape[0],
                                    kv_heads=k.shape[2], head_dim=q.shape[3])

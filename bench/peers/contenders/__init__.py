@@ -3,16 +3,17 @@
 A module has NAME, available() (None, or why it cannot run here) and any of these, each giving {name: call}. Tensors are
 [batch, token, head, channel]; a call takes nothing and returns its output in the same layout.
 
-    dense_prefill(q, k, v)                  causal
+    dense_prefill(q, k, v, causal=True)     causal, or every key for every row
     listed_prefill(q, k, v, lists)          causal attention over lists.Lists, one for all heads
     dense_decode(q, k, v)                   one query per request
     hip_prefill(q, k, v)                    hierarchical pruning with the 3K preset, and attention
     delta_prefill(q, k, v, gamma, window, sinks)    window and sinks, corrected from dense rows every gamma
+    cascade_prefill(q, k, v, chunk, slots, levels, sinks)    a cascading cache, chunk by chunk, without rotary embedding
     hip_decode(q, k, v)                     a decode step of it: {"name/stages_cached:N": call}, N from 0 to 3
 """
 import importlib
 
-MODULES = ("sdpa", "flex_attention", "flashinfer", "hip_attn", "delta_attention")
+MODULES = ("sdpa", "flex_attention", "flashinfer", "hip_attn", "delta_attention", "cascading_kv_cache")
 
 
 def load():

@@ -8,9 +8,9 @@ def available():
     return import_error("flashinfer")
 
 
-def dense_prefill(q, k, v):
+def dense_prefill(q, k, v, causal=True):
     import flashinfer
-    return {NAME: lambda: flashinfer.single_prefill_with_kv_cache(q[0], k[0], v[0], causal=True)[None]}
+    return {NAME: lambda: flashinfer.single_prefill_with_kv_cache(q[0], k[0], v[0], causal=causal)[None]}
 
 
 def dense_decode(q, k, v):

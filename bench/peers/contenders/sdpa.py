@@ -19,8 +19,8 @@ def _call(backend, q, k, v, causal):
     return call
 
 
-def dense_prefill(q, k, v):
-    return {name: _call(backend, q, k, v, True) for name, backend in BACKENDS.items()}
+def dense_prefill(q, k, v, causal=True):
+    return {name: _call(backend, q, k, v, causal) for name, backend in BACKENDS.items()}
 
 
 def dense_decode(q, k, v):
