@@ -41,8 +41,12 @@ public:
         quantise(p.values, values_, p.shape, value_scale_);
     }
     /// Views with the extents and strides of `from`.
-    tensor_view<fp8_e4m3 const, 4> keys(tensor_view<bf16 const, 4> const& from) const { return view(from, keys_); }
-    tensor_view<fp8_e4m3 const, 4> values(tensor_view<bf16 const, 4> const& from) const { return view(from, values_); }
+    tensor_view<fp8_e4m3 const, 4> keys(tensor_view<bf16 const, 4> const& from) const {
+        return from.over(keys_.data());
+    }
+    tensor_view<fp8_e4m3 const, 4> values(tensor_view<bf16 const, 4> const& from) const {
+        return from.over(values_.data());
+    }
     cache_scales scales() const {
         return {key_scale_.data(), value_scale_.data(), static_cast<std::int32_t>(key_scale_.size())};
     }
@@ -60,13 +64,6 @@ private:
             wide.data(), narrow.data(), static_cast<std::int64_t>(wide.size()), s.kv_heads, s.head_dim, scales.data());
         require(cudaGetLastError(), "quantise_elements");
         require(cudaStreamSynchronize(stream), "quantise_elements");
-    }
-    static tensor_view<fp8_e4m3 const, 4> view(tensor_view<bf16 const, 4> const& from,
-                                               device_array<fp8_e4m3> const& memory) {
-        tensor_view<fp8_e4m3 const, 4> to;
-        to.data = memory.data();
-        for (int i = 0; i < 4; ++i) to.extent[i] = from.extent[i], to.stride[i] = from.stride[i];
-        return to;
     }
 
     device_array<fp8_e4m3> keys_, values_;

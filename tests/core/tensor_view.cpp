@@ -64,3 +64,17 @@ TEST_CASE("tensor_view: mutable converts to const and not back", "[core]") {
     CHECK(v(1, 1) == 4);
     CHECK(v.extent[1] == 3);
 }
+
+TEST_CASE("tensor_view: other elements at the same places", "[core]") {
+    int data[6] = {0, 1, 2, 3, 4, 5};
+    char const narrow[6] = {5, 4, 3, 2, 1, 0};
+    tensor_view<int, 2> v;
+    v.data = data;
+    v.extent[0] = 2, v.extent[1] = 3;
+    v.stride[0] = 1, v.stride[1] = 2;
+    tensor_view<char const, 2> const n = v.over(narrow);
+    CHECK(n.extent[0] == 2);
+    CHECK(n.extent[1] == 3);
+    CHECK(v(1, 2) == 5);
+    CHECK(n(1, 2) == 0);
+}

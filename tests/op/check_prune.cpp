@@ -133,7 +133,7 @@ TEST_CASE("check prune: tensors, scalars and the selection", "[op]") {
         using narrow = prune_params<fp16, fp8_e4m3>;
         narrow p;
         p.queries = valid.queries, p.kv = valid.kv, p.method = valid.method, p.selection = valid.selection;
-        p.keys = testing::same_places(valid.keys, cache.keys.data()), p.scales = cache.scales();
+        p.keys = valid.keys.over(cache.keys.data()), p.scales = cache.scales();
         float const* const crooked =
             reinterpret_cast<float const*>(reinterpret_cast<std::uintptr_t>(cache.key_scale.data()) + 1);
         testing::require_statuses(

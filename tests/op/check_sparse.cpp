@@ -125,8 +125,8 @@ TEST_CASE("check sparse_decode: an fp8 cache", "[op]") {
     using narrow = sparse_decode_params<bf16, fp8_e4m3>;
     narrow p;
     p.queries = wide.queries, p.kv = wide.kv, p.output = wide.output, p.lse = wide.lse, p.scale = wide.scale;
-    p.keys = testing::same_places(wide.keys, cache.keys.data());
-    p.values = testing::same_places(wide.values, cache.values.data());
+    p.keys = wide.keys.over(cache.keys.data());
+    p.values = wide.values.over(cache.values.data());
     p.method = wide.method, p.cache = wide.cache, p.scales = cache.scales();
     testing::require_statuses(
         p,

@@ -33,9 +33,7 @@ private:
 
 // Copies a tensor to the same indices with another stride on one axis.
 tensor_view<bf16 const, 4> spread(tensor_view<bf16 const, 4> const& from, bf16* memory, int axis, std::int64_t stride) {
-    tensor_view<bf16, 4> to;
-    to.data = memory;
-    for (int i = 0; i < 4; ++i) to.extent[i] = from.extent[i], to.stride[i] = from.stride[i];
+    tensor_view<bf16, 4> to = from.over(memory);
     to.stride[axis] = stride;
     for (std::int64_t a = 0; a < to.extent[0]; ++a)
         for (std::int64_t b = 0; b < to.extent[1]; ++b)

@@ -562,7 +562,7 @@ TEST_CASE("reference prune: fp8 keys give the lists of what they stand for", "[r
                 auto const wide = testing::prune_params_of(in.params(), method);
                 prune_params<bf16, fp8_e4m3> p;
                 p.queries = wide.queries, p.kv = wide.kv, p.method = method;
-                p.keys = testing::same_places(wide.keys, cache.keys.data());
+                p.keys = wide.keys.over(cache.keys.data());
                 auto const lists_of = [](auto& call) {
                     selection_storage const s(call.method, call.shape());
                     call.selection = s.view;

@@ -380,8 +380,8 @@ TEST_CASE("reference sparse_decode: an fp8 cache gives what its elements stand f
             auto const a = narrow.params(s);
             sparse_decode_params<bf16, fp8_e4m3> p;
             p.queries = a.queries, p.kv = a.kv, p.output = a.output, p.lse = a.lse, p.scale = a.scale;
-            p.keys = testing::same_places(a.keys, cache.keys.data());
-            p.values = testing::same_places(a.values, cache.values.data());
+            p.keys = a.keys.over(cache.keys.data());
+            p.values = a.values.over(cache.values.data());
             p.method = method, p.cache = narrow.cache, p.scales = cache.scales();
             reference::attend_result found;
             REQUIRE(reference::sparse_decode(p, &found).ok());

@@ -46,17 +46,23 @@ struct tensor_view {
         return true;
     }
 
-    /// A view of mutable elements serves where a view of const elements is asked for.
+    /// A view over other elements at the same places: extents and strides, in elements, stay.
     template <class U>
-    requires(std::is_same_v<U, T const> && !std::is_const_v<T>) WINNOW_HOST_DEVICE constexpr
-    operator tensor_view<U, Rank>() const {
+    [[nodiscard]] WINNOW_HOST_DEVICE constexpr tensor_view<U, Rank> over(U* elements) const {
         tensor_view<U, Rank> view;
-        view.data = data;
+        view.data = elements;
         for (int axis = 0; axis < Rank; ++axis) {
             view.extent[axis] = extent[axis];
             view.stride[axis] = stride[axis];
         }
         return view;
+    }
+
+    /// A view of mutable elements serves where a view of const elements is asked for.
+    template <class U>
+    requires(std::is_same_v<U, T const> && !std::is_const_v<T>) WINNOW_HOST_DEVICE constexpr
+    operator tensor_view<U, Rank>() const {
+        return over<U>(data);
     }
 };
 

@@ -121,19 +121,13 @@ constexpr status check(append_params<T> const& p) {
     return check_distinct(p.queries, "queries.stride");
 }
 
-/// The same call with an fp8 cache passed off as T's: extents and strides, in elements, say the same. Not to be written.
+/// The same call with an fp8 cache passed off as T's, see stored_view; the scales stay behind. All fields are named, as
+/// in over_cache.
 template <class T>
 append_params<T> as_stored(append_params<T, fp8_e4m3> const& p) {
-    auto const view = [](tensor_view<fp8_e4m3, 4> const& from) {
-        tensor_view<T, 4> to;
-        to.data = reinterpret_cast<T*>(from.data);
-        for (int axis = 0; axis < 4; ++axis) to.extent[axis] = from.extent[axis], to.stride[axis] = from.stride[axis];
-        return to;
-    };
-    append_params<T> r;
-    r.keys = p.keys, r.values = p.values, r.key_cache = view(p.key_cache), r.value_cache = view(p.value_cache);
-    r.slot = p.slot, r.position = p.position, r.rotation = p.rotation, r.queries = p.queries;
-    return r;
+    auto const& [keys, values, key_cache, value_cache, slot, position, rotation, queries, scales] = p;
+    return {keys,    values,        stored_view<T>(key_cache), stored_view<T>(value_cache), slot, position, rotation,
+            queries, cache_scales()};
 }
 
 /// The same for an fp8 cache. Strides of the cache are multiples of 8 elements here; attention wants 16.

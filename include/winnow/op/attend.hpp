@@ -59,16 +59,21 @@ struct attend_plan {
     }
 };
 
-/// The same call with an fp8 cache passed off as T's, see stored_view.
+/// The same call over another cache. All fields are named, in their order: with a new one this does not compile until it
+/// has its place here.
+template <class C, class T, class KV>
+constexpr attend_params<T, C> over_cache(attend_params<T, KV> const& p, tensor_view<C const, 4> const& keys,
+                                         tensor_view<C const, 4> const& values, cache_scales const& scales) {
+    auto const& [queries, old_keys, old_values, kv, rows, selection, window, output, lse, scale, soft_cap, mask, range,
+                 tail, tail_step, rotation, sink_logits, old_scales] = p;
+    return {queries, keys,     values, kv,    rows, selection, window,   output,      lse,
+            scale,   soft_cap, mask,   range, tail, tail_step, rotation, sink_logits, scales};
+}
+
+/// The same call with an fp8 cache passed off as T's, see stored_view; the scales stay behind.
 template <class T>
 attend_params<T> as_stored(attend_params<T, fp8_e4m3> const& p) {
-    attend_params<T> r;
-    r.queries = p.queries, r.keys = stored_view<T>(p.keys), r.values = stored_view<T>(p.values);
-    r.kv = p.kv, r.rows = p.rows;
-    r.selection = p.selection, r.window = p.window, r.output = p.output, r.lse = p.lse, r.scale = p.scale;
-    r.soft_cap = p.soft_cap, r.mask = p.mask, r.range = p.range, r.tail = p.tail, r.tail_step = p.tail_step;
-    r.rotation = p.rotation, r.sink_logits = p.sink_logits;
-    return r;
+    return over_cache(p, stored_view<T>(p.keys), stored_view<T>(p.values), {});
 }
 
 /// Validates everything that can be seen without dereferencing device memory. Returns the first broken rule.

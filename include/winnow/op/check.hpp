@@ -83,14 +83,15 @@ constexpr status check_channels(tensor_view<T, Rank> const& view, char const* da
     return {};
 }
 
-/// A view whose elements are passed off as T's where they are stored as something else: extents and strides, in elements,
-/// say the same. Not to be read.
+/// A view whose elements are passed off as T's where they are stored as something else. Neither to be read nor written.
 template <class T>
 tensor_view<T const, 4> stored_view(tensor_view<fp8_e4m3 const, 4> const& from) {
-    tensor_view<T const, 4> to;
-    to.data = reinterpret_cast<T const*>(from.data);
-    for (int axis = 0; axis < 4; ++axis) to.extent[axis] = from.extent[axis], to.stride[axis] = from.stride[axis];
-    return to;
+    return from.over(reinterpret_cast<T const*>(from.data));
+}
+/// The same for elements that a call writes.
+template <class T>
+tensor_view<T, 4> stored_view(tensor_view<fp8_e4m3, 4> const& from) {
+    return from.over(reinterpret_cast<T*>(from.data));
 }
 /// Elements that are T's already.
 template <class T>

@@ -231,14 +231,13 @@ constexpr status check(prune_params<T, KV> const& p) {
     return check_distinct(p.selection.counts, "selection.counts.stride");
 }
 
-/// The same call with fp8 keys passed off as T's, see stored_view; it keeps their scales.
+/// The same call with fp8 keys passed off as T's, see stored_view; it keeps their scales. All fields are named, as in
+/// over_cache.
 template <class T>
 prune_params<T> as_stored(prune_params<T, fp8_e4m3> const& p) {
-    prune_params<T> r;
-    r.queries = p.queries, r.keys = stored_view<T>(p.keys), r.kv = p.kv, r.rows = p.rows, r.method = p.method;
-    r.selection = p.selection, r.mask = p.mask, r.lookahead = p.lookahead, r.summary = p.summary;
-    r.rotation = p.rotation, r.scan = p.scan, r.scales = p.scales;
-    return r;
+    auto const& [queries, keys, kv, rows, method, selection, mask, lookahead, summary, rotation, scan, scales] = p;
+    return {queries, stored_view<T>(keys), kv, rows, method, selection, mask, lookahead, summary, rotation, scan,
+            scales};
 }
 /// Keys that are T's already.
 template <class T>

@@ -135,10 +135,8 @@ struct widened_cache {
     attend_params<T> call;  ///< with the scales of the cache: not for check(), which keeps them to fp8
 
     /// Widens the cache of valid params.
-    explicit widened_cache(attend_params<T, fp8_e4m3> const& p) : call(as_stored(p)) {
-        call.scales = p.scales;
-        call.keys = widened(p.keys, keys), call.values = widened(p.values, values);
-    }
+    explicit widened_cache(attend_params<T, fp8_e4m3> const& p)
+        : call(over_cache(p, widened(p.keys, keys), widened(p.values, values), p.scales)) {}
     widened_cache(widened_cache const&) = delete;
     widened_cache& operator=(widened_cache const&) = delete;
 
