@@ -7,72 +7,44 @@
 
 #include "support/catch.hpp"
 #include "support/gpu_attend.hpp"
+#include "support/gpu_quantised_cache.hpp"
 #include "winnow/reference/append.hpp"
 
 using namespace winnow;
 using testing::attend_input;
+using testing::cache_copy;
 using testing::device_copy;
 using testing::device_memory;
-using testing::input_shape;
+using testing::quantised_cache;
 
 namespace {
 
-// Keys and values of an input, quantised element by element, on the host and on the device. Rows that nothing may read
-// hold NaN as they do in the input.
+// Calls over an input's keys and values in fp8, on the host and on the device.
 template <class T>
 struct quantised {
     attend_input<T>& in;
-    std::vector<fp8_e4m3> keys, values;
-    std::vector<float> key_scale, value_scale;
     device_copy<T> memory;
-    device_memory key_memory, value_memory, key_scale_memory, value_scale_memory;
+    cache_copy<T> cache;
 
     quantised(attend_input<T>& input, std::int32_t scales)
-        : in(input), keys(cast(input.params().keys)), values(cast(input.params().values)),
-          key_scale(drawn(scales, 0.6f)), value_scale(drawn(scales, 1.7f)), memory(input), key_memory(keys.size()),
-          value_memory(values.size()), key_scale_memory(key_scale.size() * 4),
-          value_scale_memory(value_scale.size() * 4) {
-        key_memory.upload(keys.data(), keys.size());
-        value_memory.upload(values.data(), values.size());
-        key_scale_memory.upload(key_scale.data(), key_scale.size() * 4);
-        value_scale_memory.upload(value_scale.data(), value_scale.size() * 4);
+        : in(input), memory(input), cache(quantised_cache<T>(input.params(), scales, 0.6f, 1.7f, 1.5f)) {}
+    // The call over the cache in host memory, and on the device.
+    attend_params<T, fp8_e4m3> host(attend_params<T> const& p) const {
+        return over_cache(p, p.keys.over(cache.host.keys.data()), p.values.over(cache.host.values.data()),
+                          cache.host.scales());
     }
-    static std::vector<float> drawn(std::int32_t count, float first) {
-        std::vector<float> r;
-        for (std::int32_t i = 0; i < count; ++i) r.push_back(first + 0.3f * static_cast<float>(i));
-        return r;
-    }
-    // The same places in memory: strides are those of the wider tensor, in elements.
-    static std::vector<fp8_e4m3> cast(tensor_view<T const, 4> const& from) {
-        std::vector<fp8_e4m3> to(static_cast<std::size_t>(from.size()));
-        for (std::size_t i = 0; i < to.size(); ++i) to[i] = from_float<fp8_e4m3>(to_float(from.data[i]));
-        return to;
-    }
-    attend_params<T, fp8_e4m3> params(attend_params<T> const& a, fp8_e4m3 const* k, fp8_e4m3 const* v, float const* ks,
-                                      float const* vs) const {
-        auto const view = [](tensor_view<T const, 4> const& from, fp8_e4m3 const* data) {
-            tensor_view<fp8_e4m3 const, 4> to;
-            to.data = data;
-            for (int i = 0; i < 4; ++i) to.extent[i] = from.extent[i], to.stride[i] = from.stride[i];
-            return to;
-        };
-        attend_params<T, fp8_e4m3> p;
-        p.queries = a.queries, p.keys = view(a.keys, k), p.values = view(a.values, v), p.kv = a.kv, p.rows = a.rows;
-        p.selection = a.selection, p.window = a.window, p.output = a.output, p.lse = a.lse, p.scale = a.scale;
-        p.soft_cap = a.soft_cap, p.mask = a.mask, p.sink_logits = a.sink_logits;
-        if (!key_scale.empty()) p.scales = {ks, vs, static_cast<std::int32_t>(key_scale.size())};
-        return p;
+    attend_params<T, fp8_e4m3> device(attend_params<T> const& p) const {
+        return over_cache(p, p.keys.over(cache.keys.template as<fp8_e4m3 const>()),
+                          p.values.over(cache.values.template as<fp8_e4m3 const>()), cache.device_scales());
     }
     template <class Set>
     void check(Set const& set) {
-        auto host = in.params(), device = memory.params();
-        set(host), set(device);
-        auto const p = params(host, keys.data(), values.data(), key_scale.data(), value_scale.data());
+        auto here = in.params(), there = memory.params();
+        set(here), set(there);
         testing::attend_expectation e;
-        REQUIRE(reference::attend(p, &e.exact, testing::all_threads()).ok());
-        REQUIRE(reference::attend_rounded(p, e.rounded, testing::all_threads()).ok());
-        testing::run_on_device(params(device, key_memory.template as<fp8_e4m3>(), value_memory.template as<fp8_e4m3>(),
-                                      key_scale_memory.template as<float>(), value_scale_memory.template as<float>()));
+        REQUIRE(reference::attend(host(here), &e.exact, testing::all_threads()).ok());
+        REQUIRE(reference::attend_rounded(host(here), e.rounded, testing::all_threads()).ok());
+        testing::run_on_device(device(there));
         auto bytes = memory.download();
         CHECK(memory.stray_write(bytes) == -1);
         testing::check_close<T>(in.output(bytes.data()), in.lse(bytes.data()), e);
@@ -121,16 +93,15 @@ TEMPLATE_TEST_CASE("attend fp8: every element reaches the result exactly", "[gpu
         std::int32_t const heads = 256 / head_dim;
         attend_input<T> in({.queries = {1}, .keys = {1}, .heads = heads, .kv_heads = heads, .head_dim = head_dim});
         quantised<T> q(in, 0);
-        for (std::size_t i = 0; i < 256; ++i) q.values[i].bits = static_cast<std::uint8_t>(i);
-        q.value_memory.upload(q.values.data(), q.values.size());
-        auto const p = q.params(q.memory.params(), q.key_memory.template as<fp8_e4m3>(),
-                                q.value_memory.template as<fp8_e4m3>(), nullptr, nullptr);
-        testing::run_on_device(p);
+        auto& values = q.cache.host.values;
+        for (std::size_t i = 0; i < 256; ++i) values[i].bits = static_cast<std::uint8_t>(i);
+        q.cache.upload();
+        testing::run_on_device(q.device(q.memory.params()));
         auto bytes = q.memory.download();
         auto const found = in.output(bytes.data());
         int wrong = 0;
         for (std::size_t i = 0; i < 256; ++i) {
-            float const expected = to_float(q.values[i]);
+            float const expected = to_float(values[i]);
             bool const same = std::isnan(expected) ? std::isnan(found[i]) : found[i] == static_cast<double>(expected);
             wrong += !same;
         }
@@ -148,20 +119,20 @@ TEMPLATE_TEST_CASE("attend fp8: every element of a key meets its channel of the 
         auto const channels = static_cast<std::size_t>(head_dim);
         auto const host = in.params();
         quantised<T> q(in, 0);
-        REQUIRE(q.keys.size() == 256 * channels);
-        for (std::size_t i = 0; i < q.keys.size(); ++i) {
+        auto& keys = q.cache.host.keys;
+        REQUIRE(keys.size() == 256 * channels);
+        for (std::size_t i = 0; i < keys.size(); ++i) {
             std::size_t const request = i / channels, channel = i % channels;
-            q.keys[i].bits = static_cast<std::uint8_t>(channel == request % channels ? request : 0);
+            keys[i].bits = static_cast<std::uint8_t>(channel == request % channels ? request : 0);
         }
-        q.key_memory.upload(q.keys.data(), q.keys.size());
+        q.cache.upload();
         std::vector<T> queries(static_cast<std::size_t>(host.queries.size()));
-        REQUIRE(queries.size() == q.keys.size());
+        REQUIRE(queries.size() == keys.size());
         for (std::size_t i = 0; i < queries.size(); ++i)
             queries[i] = from_float<T>(static_cast<float>(i % channels + 1));
         device_memory query_memory(queries.size() * sizeof(T));
         query_memory.upload(queries.data(), queries.size() * sizeof(T));
-        auto p = q.params(q.memory.params(), q.key_memory.template as<fp8_e4m3>(),
-                          q.value_memory.template as<fp8_e4m3>(), nullptr, nullptr);
+        auto p = q.device(q.memory.params());
         p.queries.data = query_memory.template as<T>();
         p.scale = 0.125f;
         testing::run_on_device(p);
@@ -182,7 +153,7 @@ TEMPLATE_TEST_CASE("attend fp8: every element of a key meets its channel of the 
 TEST_CASE("attend fp8: what it does not serve is refused", "[gpu][small]") {
     attend_input<bf16> in({.queries = {30}, .keys = {64}, .heads = 2, .kv_heads = 2, .head_dim = 64});
     quantised<bf16> q(in, 2);
-    auto p = q.params(in.params(), q.keys.data(), q.values.data(), q.key_scale.data(), q.value_scale.data());
+    auto p = q.host(in.params());
     auto const refused = plan(p, testing::current_device());
     CHECK(refused.why.code == errc::unsupported);
     CHECK(std::string(refused.why.field) == "queries.extent[1]");
@@ -192,7 +163,7 @@ TEST_CASE("attend fp8: what it does not serve is refused", "[gpu][small]") {
     p.keys.data += 8;
     CHECK(check(p).code == errc::misaligned);
     auto wide = in.params();
-    wide.scales.key = q.key_scale.data();
+    wide.scales.key = q.cache.host.key_scale.data();
     CHECK(std::string(check(wide).field) == "scales");
 }
 
@@ -215,7 +186,7 @@ TEMPLATE_TEST_CASE("append fp8: rows are divided by their scales and rounded as 
             std::vector<std::int32_t> position;
             for (std::int64_t i = 0; i < rows; ++i) slot.push_back(i == 4 ? -1 : rows - 1 - i + 9);
             for (std::int64_t i = 0; i < rows; ++i) position.push_back(static_cast<std::int32_t>(1000 + 3 * i));
-            std::vector<float> const scale = quantised<T>::drawn(scales, 0.7f);
+            std::vector<float> const scale = quantised_cache<T>::drawn(scales, 0.7f, 1.4f);
             std::vector<fp8_e4m3> key_cache(static_cast<std::size_t>(pages * page_size * heads * channels),
                                             fp8_e4m3{0xff}),
                 value_cache = key_cache;

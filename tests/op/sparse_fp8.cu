@@ -9,11 +9,12 @@
 #include "support/gpu_attend.hpp"
 #include "support/gpu_decode.hpp"
 #include "support/gpu_prune.hpp"
-#include "support/quantised_cache.hpp"
+#include "support/gpu_quantised_cache.hpp"
 #include "winnow/reference/sparse.hpp"
 
 using namespace winnow;
 using testing::attend_input;
+using testing::cache_copy;
 using testing::device_copy;
 using testing::device_memory;
 using testing::draw;
@@ -31,36 +32,6 @@ prune_method with(prune_method m, scorer how, sharing share, probe_path path = p
     return m;
 }
 
-// --- A cache in both memories ----------------------------------------------------------------------------------------
-
-// An fp8 cache of an input's keys and values, on the host and on the device. Keys of KV head i stand for 4^i / 2 of their
-// elements: with integers every score stays exact, and lists that KV heads share are others without the scales.
-template <class T>
-struct cache_copy {
-    quantised_cache<T> host;
-    device_memory keys, values, key_scale, value_scale;
-
-    cache_copy(attend_input<T>& in, std::int32_t scales, float first = 0.5f, float step = 4)
-        : cache_copy(quantised_cache<T>(in.params(), scales, first, 1.7f, step)) {}
-    explicit cache_copy(quantised_cache<T> const& from)
-        : host(from), keys(host.keys.size()), values(host.values.size()), key_scale(host.key_scale.size() * 4),
-          value_scale(host.value_scale.size() * 4) {
-        keys.upload(host.keys.data(), host.keys.size());
-        values.upload(host.values.data(), host.values.size());
-        key_scale.upload(host.key_scale.data(), host.key_scale.size() * 4);
-        value_scale.upload(host.value_scale.data(), host.value_scale.size() * 4);
-    }
-    cache_scales device_scales() const { return host.scales(key_scale.as<float>(), value_scale.as<float>()); }
-    bool untouched() const {
-        auto const same = [](device_memory const& memory, std::vector<fp8_e4m3> const& from) {
-            auto const found = memory.download<fp8_e4m3>();
-            return std::equal(found.begin(), found.end(), from.begin(), from.end(),
-                              [](fp8_e4m3 a, fp8_e4m3 b) { return a.bits == b.bits; });
-        };
-        return same(keys, host.keys) && same(values, host.values);
-    }
-};
-
 // --- Pruning ---------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -68,7 +39,7 @@ prune_params<T, fp8_e4m3> prune_over(attend_params<T> const& a, prune_method con
                                      cache_scales const& scales) {
     prune_params<T, fp8_e4m3> p;
     p.queries = a.queries, p.kv = a.kv, p.rows = a.rows, p.method = method;
-    p.keys = testing::same_places(a.keys, keys), p.scales = scales;
+    p.keys = a.keys.over(keys), p.scales = scales;
     return p;
 }
 
@@ -157,7 +128,7 @@ struct decoding {
                                              fp8_e4m3 const* v, cache_scales const& scales) const {
         sparse_decode_params<T, fp8_e4m3> p;
         p.queries = a.queries, p.kv = a.kv, p.output = a.output, p.lse = a.lse, p.scale = a.scale;
-        p.keys = testing::same_places(a.keys, k), p.values = testing::same_places(a.values, v);
+        p.keys = a.keys.over(k), p.values = a.values.over(v);
         p.method = method, p.cache = stages, p.scales = scales;
         return p;
     }
@@ -274,7 +245,7 @@ TEST_CASE("prune fp8: every value ranks as the oracle has it, NaN lowest", "[gpu
     for (std::int32_t h = 0; h < 2; ++h)
         for (std::int32_t c = 0; c < 128; ++c) in.query(0, 0, h, c) = from_float<bf16>(c == 77 * h ? 1.0f : 0.0f);
     quantised_cache<bf16> elements(in.params(), 2, 0.25f, 1, 2);
-    auto const view = testing::same_places(in.params().keys, elements.keys.data());
+    auto const view = in.params().keys.over(elements.keys.data());
     testing::random_source random(3);
     for (std::int32_t j = 0; j < 3000; ++j)
         for (std::int32_t h = 0; h < 2; ++h)

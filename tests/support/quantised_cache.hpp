@@ -20,15 +20,6 @@ std::vector<fp8_e4m3> cast_to_fp8(tensor_view<T const, 4> const& from) {
     return to;
 }
 
-/// A view over other elements of the same extents and strides.
-template <class U, class T>
-tensor_view<U, 4> same_places(tensor_view<T const, 4> const& from, U* data) {
-    tensor_view<U, 4> to;
-    to.data = data;
-    for (int i = 0; i < 4; ++i) to.extent[i] = from.extent[i], to.stride[i] = from.stride[i];
-    return to;
-}
-
 /// Keys, values and scales in host memory. `scales`: how many of each, 0 for none; scale i is first * step^i.
 template <class T>
 struct quantised_cache {
