@@ -13,6 +13,9 @@ namespace {
 
 // One set of tokens: counters, scores and origins by slot.
 struct state {
+    explicit state(cascade_layout const& layout)
+        : score(static_cast<std::size_t>(layout.slots())), origin(static_cast<std::size_t>(layout.slots())) {}
+
     cascade_counters counters{};
     std::vector<float> score;
     std::vector<std::int32_t> origin;
@@ -127,33 +130,39 @@ void require_equal(cascade_layout const& layout, state const& s, oracle& o) {
         }
 }
 
+// Runs `steps` from an empty cache in each of `count` random layouts. Sub-caches have up to `few` slots, in every fourth
+// layout up to `most`.
+template <class Steps>
+void in_random_configurations(testing::random_source& random, int count, std::int32_t most, std::int32_t few,
+                              Steps const& steps) {
+    for (int i = 0; i < count; ++i) {
+        INFO("configuration " << i);
+        cascade_layout const layout = testing::random_cascade(random, i % 4 == 0 ? most : few);
+        state s(layout);
+        oracle o(layout);
+        steps(i, layout, s, o);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("cascade insert: a single token, every sub-cache at once", "[core]") {
     testing::random_source random(5);
-    for (int i = 0; i < 200; ++i) {
-        cascade_layout const layout = testing::random_cascade(random, i % 4 == 0 ? 20 : 5);
-        auto const slots = static_cast<std::size_t>(layout.slots());
-        state s{{}, std::vector<float>(slots), std::vector<std::int32_t>(slots)};
-        oracle o(layout);
+    in_random_configurations(random, 200, 20, 5, [&](int i, cascade_layout const& layout, state& s, oracle& o) {
         for (std::int32_t step = 0; step < 3 * layout.rows() + 5; ++step) {
             float score = static_cast<float>(random.below(4));
             if (i % 5 == 0 && random.below(4) == 0) score = __builtin_nanf("");
             insert_single(layout, s, score);
             o.insert({score});
-            INFO("configuration " << i << ", step " << step);
+            INFO("step " << step);
             require_equal(layout, s, o);
         }
-    }
+    });
 }
 
 TEST_CASE("cascade insert: level by level is token by token, in random configurations", "[core]") {
     testing::random_source random(3);
-    for (int i = 0; i < 600; ++i) {
-        cascade_layout const layout = testing::random_cascade(random, i % 4 == 0 ? 30 : 7);
-        auto const slots = static_cast<std::size_t>(layout.slots());
-        state s{{}, std::vector<float>(slots), std::vector<std::int32_t>(slots)};
-        oracle o(layout);
+    in_random_configurations(random, 600, 30, 7, [&](int i, cascade_layout const& layout, state& s, oracle& o) {
         std::int32_t const most = i % 3 == 0 ? 3 : 60, values = 1 + random.below(20);
         bool const not_numbers = i % 5 == 0;
         for (int step = 0; step < 6; ++step) {
@@ -164,7 +173,7 @@ TEST_CASE("cascade insert: level by level is token by token, in random configura
             }
             auto const moves = insert(layout, s, scores);
             o.insert(scores);
-            INFO("configuration " << i << ", step " << step);
+            INFO("step " << step);
             REQUIRE(static_cast<std::int32_t>(moves.size()) <=
                     max_cascade_moves(layout, static_cast<std::int32_t>(scores.size())));
             // Every row is written once at most, and no row onto itself.
@@ -175,13 +184,12 @@ TEST_CASE("cascade insert: level by level is token by token, in random configura
             }
             require_equal(layout, s, o);
         }
-    }
+    });
 }
 
 TEST_CASE("cascade insert: a million tokens, and steps beyond 2^31", "[core]") {
     cascade_layout const layout = even_cascade(4, 64, 4);
-    auto const slots = static_cast<std::size_t>(layout.slots());
-    state s{{}, std::vector<float>(slots), std::vector<std::int32_t>(slots)};
+    state s(layout);
     oracle o(layout);
     testing::random_source random(5);
     auto const steps = [&](std::int64_t tokens) {
@@ -209,8 +217,7 @@ TEST_CASE("cascade insert: a million tokens, and steps beyond 2^31", "[core]") {
 TEST_CASE("cascade insert: about two rows move per token of a chunk", "[core]") {
     // Full, equal periods' sum: 1 + 1/2 + 1/4 + ... of the tokens stay somewhere.
     cascade_layout const layout = even_cascade(0, 4096, 4);
-    auto const slots = static_cast<std::size_t>(layout.slots());
-    state s{{}, std::vector<float>(slots), std::vector<std::int32_t>(slots)};
+    state s(layout);
     for (int i = 0; i < 40; ++i) insert(layout, s, std::vector<float>(512));
     auto const moves = insert(layout, s, std::vector<float>(512));
     CHECK(moves.size() >= 512 + 256 + 128 + 64);
