@@ -5,6 +5,7 @@
 
 #include "frontier/choices.hpp"
 #include "support/harness.cuh"
+#include "support/planned.cuh"
 #include "support/problem.cuh"
 #include "winnow/op/sparse.cuh"
 #include "winnow/op/summarise.cuh"
@@ -18,8 +19,7 @@ struct timed_case {
     timed_case(prune_method const& method, problem_shape const& s) : tensors(s) {
         tensors.fill_inputs(draw::normal);
         auto const a = tensors.dense();
-        params.queries = a.queries, params.keys = a.keys, params.values = a.values, params.kv = a.kv;
-        params.output = a.output, params.scale = a.scale, params.method = method;
+        auto params = sparse_prefill_of(a, method);
         if (std::size_t const elements = summary_elements(method, s.kv_heads, s.head_dim, s.batch, s.keys);
             elements > 0) {
             summaries = device_array<bf16>(elements);
@@ -29,25 +29,22 @@ struct timed_case {
             require(winnow::launch(sum, plan(sum, this_machine().info), {}, this_machine().stream));
             params.summary = sum.summary;
         }
-        made = plan(params, this_machine().info);
-        require(made.why);
-        scratch = device_array<char>(made.workspace_bytes);
+        run = planned(params);
     }
-    workspace memory() const { return {scratch.data(), scratch.bytes()}; }
     status prune(cudaStream_t stream) const {
-        block_selection_buffer const lists =
-            packed_selection(region<std::int32_t>(memory(), made.selection_blocks),
-                             region<std::int32_t>(memory(), made.selection_counts), params.method, params.shape());
-        return winnow::launch(prune_part(params, lists), made.prune,
-                              {region<char>(memory(), made.scratch), scratch.bytes() - made.scratch}, stream);
+        sparse_plan const& made = run.made;
+        workspace const memory = run.memory();
+        block_selection_buffer const lists = packed_selection(region<std::int32_t>(memory, made.selection_blocks),
+                                                              region<std::int32_t>(memory, made.selection_counts),
+                                                              run.params.method, run.params.shape());
+        return winnow::launch(prune_part(run.params, lists), made.prune,
+                              {region<char>(memory, made.scratch), memory.bytes - made.scratch}, stream);
     }
-    status both(cudaStream_t stream) const { return winnow::launch(params, made, memory(), stream); }
+    status both(cudaStream_t stream) const { return run.launch(stream); }
 
     problem tensors;
     device_array<bf16> summaries;
-    sparse_prefill_params<bf16> params;
-    sparse_plan made;
-    device_array<char> scratch;
+    planned<sparse_prefill_params<bf16>> run;
 };
 
 void add_all() {

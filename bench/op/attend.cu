@@ -7,10 +7,10 @@
 
 #include "../../examples/01_quickstart/recording.hpp"
 #include "frontier/choices.hpp"
-#include "support/attend_run.cuh"
 #include "support/check.cuh"
 #include "support/harness.cuh"
 #include "support/lists.hpp"
+#include "support/planned.cuh"
 #include "winnow/op/prune.cuh"
 
 using namespace winnow;
@@ -27,12 +27,12 @@ struct attend_case {
 
     problem_of<T, KV> tensors;
     device_array<std::int32_t> blocks, counts;
-    std::unique_ptr<attend_run<T, KV>> run;
+    planned<attend_params<T, KV>> run;
 };
 
 template <class T, class KV>
 prepared ready(std::shared_ptr<attend_case<T, KV>> const& c, work const& w) {
-    return {[c](cudaStream_t stream) { return c->run->launch(stream); }, w};
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); }, w};
 }
 
 // --- Dense -----------------------------------------------------------------------------------------------------------
@@ -43,9 +43,9 @@ prepared dense(problem_shape const& s, attention_mask mask = causal{}) {
     auto const c = std::make_shared<attend_case<T, KV>>(s);
     auto p = c->tensors.dense();
     p.mask = mask;
-    c->run = std::make_unique<attend_run<T, KV>>(p);
-    c->run->once();
-    check_output(c->tensors, c->run->params);
+    c->run = planned(p);
+    c->run.once();
+    check_output(c->tensors, c->run.params);
     double const pairs = mask.kind == mask_kind::causal ? s.causal_pairs() : static_cast<double>(s.queries) * s.keys;
     return ready(
         c, {.flops = s.flops(pairs), .bytes = s.row_bytes() + s.key_bytes(sizeof(KV)), .keys_read = pairs / s.queries});
@@ -56,14 +56,14 @@ prepared dense_layers(problem_shape const& s, std::int32_t layers) {
     std::vector<std::shared_ptr<attend_case<bf16>>> cases;
     for (std::int32_t i = 0; i < layers; ++i) {
         auto const& c = cases.emplace_back(std::make_shared<attend_case<bf16>>(s, static_cast<std::uint64_t>(i)));
-        c->run = std::make_unique<attend_run<bf16>>(c->tensors.dense());
-        c->run->once();
-        check_output(c->tensors, c->run->params);
+        c->run = planned(c->tensors.dense());
+        c->run.once();
+        check_output(c->tensors, c->run.params);
     }
     auto const launch = [cases](cudaStream_t stream) {
         status done;
         for (auto const& c : cases)
-            if (done) done = c->run->launch(stream);
+            if (done) done = c->run.launch(stream);
         return done;
     };
     return {.launch = launch,
@@ -91,8 +91,8 @@ prepared empty_graph(int kernels) {
 template <class T>
 prepared listed(std::shared_ptr<attend_case<T>> const& c, attend_params<T> const& p, host_lists const& l) {
     problem_shape const& s = c->tensors.shape;
-    c->run = std::make_unique<attend_run<T>>(p);
-    c->run->once();
+    c->run = planned(p);
+    c->run.once();
     check_output(c->tensors, p, &l);
     pair_count const pairs = count_pairs(l, s.queries, s.keys, p.window);
     work const w{.flops = s.flops(pairs.visible),
@@ -134,8 +134,8 @@ prepared page_lists(std::int32_t tokens, std::int32_t query_block, std::int32_t 
     auto const c = std::make_shared<attend_case<bf16>>(s);
     auto p = c->tensors.dense();
     p.mask = full{};
-    c->run = std::make_unique<attend_run<bf16>>(p);
-    c->run->once();
+    c->run = planned(p);
+    c->run.once();
     check_output(c->tensors, p);
     problem whole({.queries = tokens, .keys = tokens});
     whole.fill_inputs(draw::normal);
@@ -156,11 +156,7 @@ prepared pruned(std::shared_ptr<attend_case<bf16>> const& c, prune_method const&
     prune_params<bf16> pruning;
     pruning.queries = p.queries, pruning.keys = p.keys, pruning.method = method;
     pruning.selection = packed_selection(c->blocks.data(), c->counts.data(), method, p.shape());
-    prune_plan const made = plan(pruning, this_machine().info);
-    require(made.why);
-    device_array<char> const scratch(made.workspace_bytes);
-    require(launch(pruning, made, {scratch.data(), scratch.bytes()}, this_machine().stream));
-    require(cudaStreamSynchronize(this_machine().stream), "prune");
+    planned(pruning).once();
     p.selection = pruning.selection, p.window = method.window;
     return listed(c, p, device_lists(pruning.selection, 0));
 }

@@ -4,9 +4,9 @@
 #include <string>
 #include <utility>
 
-#include "support/attend_run.cuh"
 #include "support/check.cuh"
 #include "support/harness.cuh"
+#include "support/planned.cuh"
 #include "winnow/op/delta.cuh"
 #include "winnow/op/sparse.cuh"
 
@@ -17,29 +17,13 @@ namespace {
 
 constexpr attention_window streaming{.sinks = 1024, .recent = 2048};
 
-// One call with its plan and workspace.
-template <class Params, class Plan>
+// One call over tensors of its own.
+template <class Params>
 struct call {
     explicit call(problem_shape const& s) : tensors(s) {}
 
-    void make(Params const& p) {
-        params = p;
-        made = plan(params, this_machine().info);
-        require(made.why);
-        scratch = device_array<char>(made.workspace_bytes);
-    }
-    status launch(cudaStream_t stream) const {
-        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
-    }
-    void once() const {
-        require(launch(this_machine().stream));
-        require(cudaStreamSynchronize(this_machine().stream), "launch");
-    }
-
     problem tensors;
-    Params params;
-    Plan made;
-    device_array<char> scratch;
+    planned<Params> run;
 };
 
 // Keys that a row reads on average: the window's, those of the anchors, the tail's.
@@ -67,48 +51,46 @@ void check_corrected(problem const& tensors, attend_params<bf16> const& p, delta
 }
 
 prepared over_window(problem_shape const& s, delta_form form, std::int32_t gamma) {
-    auto const c = std::make_shared<call<delta_params<bf16>, delta_plan>>(s);
+    auto const c = std::make_shared<call<delta_params<bf16>>>(s);
     c->tensors.fill_inputs(draw::normal);
     delta_params<bf16> p{.base = c->tensors.dense(), .options = {.gamma = gamma, .form = form}};
     p.base.window = streaming;
-    c->make(p);
-    c->once();
+    c->run = planned(p);
+    c->run.once();
     check_corrected(c->tensors, p.base, p.options);
     double const keys = window_keys(s) + dense_row_keys(s, p.options);
-    return {[c](cudaStream_t stream) { return c->launch(stream); },
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); },
             {.flops = s.flops(keys * s.queries), .keys_read = keys, .dense_ms = dense_ms(c->tensors)}};
 }
 
 prepared window_alone(problem_shape const& s) {
-    auto const c = std::make_shared<call<attend_params<bf16>, attend_plan>>(s);
+    auto const c = std::make_shared<call<attend_params<bf16>>>(s);
     c->tensors.fill_inputs(draw::normal);
     auto p = c->tensors.dense();
     p.window = streaming;
-    c->make(p);
-    c->once();
+    c->run = planned(p);
+    c->run.once();
     check_output(c->tensors, p);
     double const keys = window_keys(s);
-    return {[c](cudaStream_t stream) { return c->launch(stream); },
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); },
             {.flops = s.flops(keys * s.queries), .keys_read = keys, .dense_ms = dense_ms(c->tensors)}};
 }
 
 // gamma 0: the pruned prefill alone. What it computes is checked by bench_op_sparse; here, that its end is dense.
 prepared over_lists(problem_shape const& s, prune_method const& method, std::int32_t gamma) {
-    auto const c = std::make_shared<call<sparse_prefill_params<bf16>, sparse_plan>>(s);
+    auto const c = std::make_shared<call<sparse_prefill_params<bf16>>>(s);
     c->tensors.fill_inputs(draw::normal);
     auto const dense = c->tensors.dense();
-    sparse_prefill_params<bf16> p;
-    p.queries = dense.queries, p.keys = dense.keys, p.values = dense.values, p.kv = dense.kv;
-    p.output = dense.output, p.scale = dense.scale, p.method = method;
+    auto p = sparse_prefill_of(dense, method);
     p.delta.gamma = gamma;
-    c->make(p);
-    c->once();
+    c->run = planned(p);
+    c->run.once();
     if (gamma > 0) {
         check_rows(c->tensors, dense, {0, round_down(s.queries / 2, gamma), 1}, 0, nullptr, 0);  // an anchor
         check_rows(c->tensors, dense, {0, s.queries - 1, 1}, s.kv_heads - 1, nullptr, 0);
     }
     double const lists = method.window.sinks + method.window.recent + method.budget();
-    return {[c](cudaStream_t stream) { return c->launch(stream); },
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); },
             {.keys_read = lists + (gamma > 0 ? dense_row_keys(s, p.delta) : 0), .dense_ms = dense_ms(c->tensors)}};
 }
 

@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include "support/attend_run.cuh"
 #include "support/check.cuh"
 #include "support/decode_case.cuh"
 #include "support/harness.cuh"
+#include "support/planned.cuh"
 #include "winnow/op/prune.cuh"
 
 using namespace winnow;
@@ -22,40 +22,32 @@ struct prune_case {
         auto const extents = selection_extents_of(method, p.shape());
         blocks = device_array<std::int32_t>(extents.list_count() * static_cast<std::size_t>(extents.capacity));
         counts = device_array<std::int32_t>(extents.list_count());
+        prune_params<bf16> params;
         params.queries = p.queries, params.keys = p.keys, params.kv = p.kv, params.method = method;
         params.selection = packed_selection(blocks.data(), counts.data(), method, p.shape());
-        made = plan(params, this_machine().info);
-        require(made.why);
-        scratch = device_array<char>(made.workspace_bytes);
-    }
-    status launch(cudaStream_t stream) const {
-        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
+        run = planned(params);
     }
 
     problem tensors;
     device_array<std::int32_t> blocks, counts;
-    prune_params<bf16> params;
-    prune_plan made;
-    device_array<char> scratch;
+    planned<prune_params<bf16>> run;
 };
 
 // Integer inputs first, on which kernel and reference must choose the same lists; then random normal ones for the time.
 prepared prefill(problem_shape const& s, prune_method const& method) {
     auto const c = std::make_shared<prune_case>(s, method);
     c->tensors.fill_inputs(draw::integers);
-    require(c->launch(this_machine().stream));
-    require(cudaStreamSynchronize(this_machine().stream), "prune");
-    host_lists const found = device_lists(c->params.selection, 0);
+    c->run.once();
+    host_lists const found = device_lists(c->run.params.selection, 0);
     std::int32_t const blocks = ceil_div(s.queries, method.stages[0].query_block);
     for (std::int32_t const m : {blocks / 2, blocks - 1})
         require_same_lists(found, m, reference_lists(c->tensors, c->tensors.dense(), method, 0, m, 0));
 
     c->tensors.fill_inputs(draw::normal);
-    require(c->launch(this_machine().stream));
-    require(cudaStreamSynchronize(this_machine().stream), "prune");
-    double const read = count_pairs(device_lists(c->params.selection, 0), s.queries, s.keys, method.window).visible;
+    c->run.once();
+    double const read = count_pairs(device_lists(c->run.params.selection, 0), s.queries, s.keys, method.window).visible;
     work const w{.keys_read = read / s.queries, .dense_ms = dense_ms(c->tensors)};
-    return {[c](cudaStream_t stream) { return c->launch(stream); }, w};
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); }, w};
 }
 
 // Pruning alone never advances the step, so every launch finds the same stages due.
@@ -66,8 +58,8 @@ prepared decode(problem_shape const& s, prune_method const& method, std::int32_t
     c->check();
     c->fill_lists();
     auto const prune_layer = [](decode_case::layer const& l, cudaStream_t stream) {
-        decode_stages const stages{l.params.cache};
-        return launch_stages(prune_part(l.params), l.made.prune, l.memory(), stream, &stages);
+        decode_stages const stages{l.run.params.cache};
+        return launch_stages(prune_part(l.run.params), l.run.made.prune, l.run.memory(), stream, &stages);
     };
     return {
         .launch = [=](cudaStream_t stream) { return c->each([&](auto const& l) { return prune_layer(l, stream); }); },

@@ -5,11 +5,11 @@
 #include <string>
 #include <utility>
 
-#include "support/attend_run.cuh"
 #include "support/check.cuh"
 #include "support/decode_case.cuh"
 #include "support/fp8_cache.cuh"
 #include "support/harness.cuh"
+#include "support/planned.cuh"
 #include "winnow/op/sparse.cuh"
 
 using namespace winnow;
@@ -23,30 +23,20 @@ struct prefill_case {
     prefill_case(problem_shape const& s, prune_method const& method, rope const& rotation = {},
                  scan_style scan = scan_style::relative)
         : tensors(s) {
-        auto const p = tensors.dense();
-        params.queries = p.queries, params.keys = p.keys, params.values = p.values, params.kv = p.kv;
-        params.output = p.output, params.scale = p.scale, params.method = method;
+        auto params = sparse_prefill_of(tensors.dense(), method);
         params.rotation = rotation, params.scan = scan;
-        made = plan(params, this_machine().info);
-        require(made.why);
-        scratch = device_array<char>(made.workspace_bytes);
-    }
-    status launch(cudaStream_t stream) const {
-        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
+        run = planned(params);
     }
 
     problem tensors;
-    sparse_prefill_params<bf16> params;
-    sparse_plan made;
-    device_array<char> scratch;
+    planned<sparse_prefill_params<bf16>> run;
 };
 
 // Integer inputs first, on which pruning must choose the reference's lists; then random normal ones for the time.
 prepared prefill(problem_shape const& s, prune_method const& method) {
     auto const c = std::make_shared<prefill_case>(s, method);
     c->tensors.fill_inputs(draw::integers);
-    require(c->launch(this_machine().stream));
-    require(cudaStreamSynchronize(this_machine().stream), "sparse_prefill");
+    c->run.once();
     auto p = c->tensors.dense();
     p.window = method.window;
     std::int32_t const rows = method.stages[0].query_block, blocks = ceil_div(s.queries, rows);
@@ -60,7 +50,7 @@ prepared prefill(problem_shape const& s, prune_method const& method) {
     for (std::int32_t row = 0; row < s.queries; ++row)
         read += smaller(s.first_position() + row + 1, method.window.sinks + method.window.recent + method.budget());
     work const w{.flops = s.flops(read), .keys_read = read / s.queries, .dense_ms = dense_ms(c->tensors)};
-    return {[c](cudaStream_t stream) { return c->launch(stream); }, w};
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); }, w};
 }
 
 // Keys cached without rotary embedding. Their lists are held against the reference by tests/op/sparse.cu: integers do not
@@ -70,7 +60,7 @@ constexpr rope turning{.theta = 5e5f};
 prepared prefill_turned(problem_shape const& s, prune_method const& method, scan_style scan) {
     auto const c = std::make_shared<prefill_case>(s, method, turning, scan);
     c->tensors.fill_inputs(draw::normal);
-    return {[c](cudaStream_t stream) { return c->launch(stream); }, {.dense_ms = dense_ms(c->tensors)}};
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); }, {.dense_ms = dense_ms(c->tensors)}};
 }
 
 // --- Decode ----------------------------------------------------------------------------------------------------------
@@ -107,16 +97,12 @@ prepared decode_turned(problem_shape const& s, prune_method const& method, std::
 struct fp8_decode {
     fp8_decode(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals)
         : wide(s, method, intervals), cache(wide.first().tensors) {
-        sparse_decode_params<bf16> const& p = wide.first().params;
+        sparse_decode_params<bf16> const& p = wide.first().run.params;
+        sparse_decode_params<bf16, fp8_e4m3> params;
         params.queries = p.queries, params.output = p.output, params.kv = p.kv, params.scale = p.scale;
         params.keys = cache.keys(p.keys), params.values = cache.values(p.values), params.scales = cache.scales();
         params.method = p.method, params.cache = p.cache;
-        made = plan(params, this_machine().info);
-        require(made.why);
-        scratch = device_array<char>(made.workspace_bytes);
-    }
-    status launch(cudaStream_t stream) const {
-        return winnow::launch(params, made, {scratch.data(), scratch.bytes()}, stream);
+        run = planned(params);
     }
     // One step over inputs of this kind in which every stage runs.
     void refresh(draw kind) {
@@ -124,15 +110,12 @@ struct fp8_decode {
         wide.layers.front().tensors.fill_inputs(kind);
         cache.take(wide.first().tensors);
         wide.set_step(0, stream);
-        require(launch(stream));
-        require(cudaStreamSynchronize(stream), "sparse_decode");
+        run.once();
     }
 
     decode_case wide;
     fp8_cache cache;
-    sparse_decode_params<bf16, fp8_e4m3> params;
-    sparse_plan made;
-    device_array<char> scratch;
+    planned<sparse_decode_params<bf16, fp8_e4m3>> run;
 };
 
 prepared decode_fp8(problem_shape const& s, prune_method const& method, std::int32_t cached_stages) {
@@ -140,7 +123,7 @@ prepared decode_fp8(problem_shape const& s, prune_method const& method, std::int
     c->refresh(draw::integers);
     c->wide.check_last();
     c->refresh(draw::normal);
-    return {[c](cudaStream_t stream) { return c->launch(stream); },
+    return {[c](cudaStream_t stream) { return c->run.launch(stream); },
             {.keys_read = c->wide.keys_read(), .dense_ms = dense_ms(c->wide.first().tensors)},
             {},
             [c](cudaStream_t stream) { c->wide.set_step(1, stream); }};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "support/check.cuh"
+#include "support/planned.cuh"
 #include "support/problem.cuh"
 #include "winnow/op/sparse.cuh"
 
@@ -38,14 +39,9 @@ struct decode_case {
         layer(problem_shape const& s, prune_method const& method)
             : tensors(s), lists(stage_cache_entries(method, s.heads, s.kv_heads, s.batch)) {}
 
-        workspace memory() const { return {scratch.data(), scratch.bytes()}; }
-        status launch(cudaStream_t stream) const { return winnow::launch(params, made, memory(), stream); }
-
         problem tensors;
         device_array<std::int32_t> lists;
-        sparse_decode_params<bf16> params;
-        sparse_plan made;
-        device_array<char> scratch;
+        planned<sparse_decode_params<bf16>> run;
     };
 
     decode_case(problem_shape const& s, prune_method const& method, refresh_intervals const& intervals,
@@ -56,14 +52,13 @@ struct decode_case {
         for (std::int32_t i = 0; i < layer_count; ++i) {
             layer& l = layers.emplace_back(s, method);
             auto const p = l.tensors.dense();
-            l.params.queries = p.queries, l.params.keys = p.keys, l.params.values = p.values, l.params.kv = p.kv;
-            l.params.output = p.output, l.params.scale = p.scale, l.params.method = method;
-            l.params.rotation = rotation, l.params.scan = scan;
-            l.params.cache.step = step.data() + std::int64_t{i} * s.batch, l.params.cache.lists = l.lists.data();
-            l.params.cache.slots = s.batch, l.params.cache.intervals = intervals;
-            l.made = plan(l.params, this_machine().info);
-            require(l.made.why);
-            l.scratch = device_array<char>(l.made.workspace_bytes);
+            sparse_decode_params<bf16> params;
+            params.queries = p.queries, params.keys = p.keys, params.values = p.values, params.kv = p.kv;
+            params.output = p.output, params.scale = p.scale, params.method = method;
+            params.rotation = rotation, params.scan = scan;
+            params.cache.step = step.data() + std::int64_t{i} * s.batch, params.cache.lists = l.lists.data();
+            params.cache.slots = s.batch, params.cache.intervals = intervals;
+            l.run = planned(params);
         }
     }
 
@@ -77,7 +72,7 @@ struct decode_case {
         return {};
     }
     status launch(cudaStream_t stream) const {
-        return each([&](layer const& l) { return l.launch(stream); });
+        return each([&](layer const& l) { return l.run.launch(stream); });
     }
 
     /// Queues step `value`, 0 or 1, for all requests of all layers.
@@ -119,7 +114,7 @@ struct decode_case {
     void check_last() const {
         problem const& tensors = first().tensors;
         problem_shape const& s = tensors.shape;
-        sparse_decode_params<bf16> const& params = first().params;
+        sparse_decode_params<bf16> const& params = first().run.params;
         auto p = tensors.dense();
         p.window = params.method.window;
         host_lists const l =
@@ -134,7 +129,7 @@ struct decode_case {
     }
     /// Keys that a row reads where every list is full.
     double keys_read() const {
-        prune_method const& m = first().params.method;
+        prune_method const& m = first().run.params.method;
         return smaller(first().tensors.shape.keys, m.window.sinks + m.window.recent + m.budget());
     }
 
