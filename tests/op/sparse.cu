@@ -18,7 +18,6 @@ using testing::attend_input;
 using testing::device_copy;
 using testing::device_memory;
 using testing::draw;
-using testing::input_shape;
 
 namespace {
 
@@ -89,63 +88,17 @@ std::vector<char> check_prefill(attend_input<T>& in, prune_method const& method,
 
 // --- Decode ----------------------------------------------------------------------------------------------------------
 
-// Decoding requests whose contexts grow by one token a step. Keys, values and queries of all steps are drawn
-// beforehand; the cache lives twice, here for the oracle and on the device. Integer inputs: both must choose the same
-// lists.
-struct decoding {
-    static constexpr std::int32_t heads = 4, kv_heads = 2;
-    std::int32_t batch, slots;
-    prune_method method;
-    attend_input<bf16> in, queries;  // `queries`: row s of request b is its query at step s
-    std::vector<std::int32_t> step, lists, slot;
-    refresh_intervals intervals{{8, 4, 2}};
-    device_copy<bf16> memory;
-    device_memory step_memory, list_memory, slot_memory;
+// Integer inputs: the oracle and the device must choose the same lists.
+struct decoding : testing::decode_state<bf16> {
     rope rotation = {};  ///< of keys without rotary embedding
     scan_style scan = scan_style::relative;
 
     decoding(std::vector<std::int32_t> const& first_lengths, std::int32_t steps, prune_method const& m,
              kv_layout layout = kv_layout::block_table, draw values = draw::integers)
-        : batch(static_cast<std::int32_t>(first_lengths.size())), slots(batch + 2), method(m),
-          in(shape_of_keys(first_lengths, steps, layout, values)),
-          queries({.queries = std::vector<std::int32_t>(first_lengths.size(), steps),
-                   .keys = std::vector<std::int32_t>(first_lengths.size(), 1),
-                   .heads = heads,
-                   .kv_heads = kv_heads,
-                   .values = values,
-                   .seed = 9}),
-          step(static_cast<std::size_t>(slots), 0),
-          lists(stage_cache_entries(m, heads, kv_heads, slots), testing::unwritten_entry), memory(in),
-          step_memory(step.size() * 4), list_memory(lists.size() * 4, 4096),
-          slot_memory(static_cast<std::size_t>(batch) * 4) {
-        for (std::int32_t b = 0; b < batch; ++b) slot.push_back(batch - b);  // any order; slots 0 and batch + 1 unused
-        std::copy(first_lengths.begin(), first_lengths.end(), in.key_lengths());
-        upload_cache();
-    }
-    static input_shape shape_of_keys(std::vector<std::int32_t> lengths, std::int32_t steps, kv_layout layout,
-                                     draw values) {
-        for (auto& n : lengths) n += steps;
-        return {.queries = std::vector<std::int32_t>(lengths.size(), 1),
-                .keys = lengths,
-                .heads = heads,
-                .kv_heads = kv_heads,
-                .layout = layout,
-                .page_size = 8,
-                .values = values};
-    }
+        : decode_state(
+              {.keys = first_lengths, .heads = 4, .kv_heads = 2, .layout = layout, .page_size = 8, .values = values},
+              steps, m) {}
 
-    /// Steps and slots as the engine writes them: to the oracle's cache and the device's.
-    void upload_cache() {
-        step_memory.upload(step.data(), step.size() * 4);
-        slot_memory.upload(slot.data(), slot.size() * 4);
-    }
-    /// Puts the queries of step `at` where the params look for them, and lengths, tables and poison on the device.
-    void begin(std::int32_t at) {
-        for (std::int32_t b = 0; b < batch; ++b)
-            for (std::int32_t h = 0; h < heads; ++h)
-                for (std::int32_t c = 0; c < 64; ++c) in.query(b, 0, h, c) = queries.query(b, at, h, c);
-        memory.refresh();
-    }
     sparse_decode_params<bf16> params(attend_params<bf16> const& a, stage_cache const& cache) const {
         sparse_decode_params<bf16> p;
         p.queries = a.queries, p.keys = a.keys, p.values = a.values, p.kv = a.kv;
@@ -153,29 +106,9 @@ struct decoding {
         p.method = method, p.cache = cache, p.rotation = rotation, p.scan = scan;
         return p;
     }
-    sparse_decode_params<bf16> host_params() {
-        return params(in.params(), {step.data(), lists.data(), slot.data(), slots, intervals});
-    }
-    sparse_decode_params<bf16> device_params() const {
-        return params(memory.params(), {step_memory.as<std::int32_t>(), list_memory.as<std::int32_t>(),
-                                        slot_memory.as<std::int32_t>(), slots, intervals});
-    }
-    /// Runs the oracle's step and compares everything with what the device's step left.
-    void check() {
-        auto const p = host_params();
-        auto const e = testing::expect_decode(p, in.key_lengths());
-        auto bytes = memory.download();
-        CHECK(memory.stray_write(bytes) == -1);
-        testing::check_close<bf16>(in.output(bytes.data()), in.lse(bytes.data()), e);
-        CHECK(step_memory.download<std::int32_t>() == step);
-        CHECK(list_memory.guard_intact());
-        auto const lists_found = testing::compare_cached_lists(p, list_memory.download<std::int32_t>());
-        CHECK(lists_found.differing == 0);
-    }
-    void grow() {
-        for (std::int32_t b = 0; b < batch; ++b)
-            if (in.key_lengths()[b] > 0) ++in.key_lengths()[b];
-    }
+    sparse_decode_params<bf16> host_params() { return params(in.params(), host_cache()); }
+    sparse_decode_params<bf16> device_params() const { return params(memory.params(), device_cache()); }
+    void check() { decode_state::check(host_params()); }
 };
 
 // --- A batch as an engine changes it between the replays of one graph ------------------------------------------------
@@ -639,7 +572,7 @@ TEST_CASE("sparse_decode: a request's bits do not depend on its neighbours", "[g
             return std::pair{d.in.output(bytes.data()), d.in.lse(bytes.data())};
         };
         auto const [outputs, lses] = run(together);
-        constexpr std::ptrdiff_t heads = decoding::heads, width = heads * 64;
+        std::ptrdiff_t const heads = together.heads, width = heads * together.head_dim;
         for (int b = 0; b < 3; ++b) {
             INFO("step " << s << ", request " << b);
             auto const [output, lse] = run(*alone[static_cast<std::size_t>(b)]);
