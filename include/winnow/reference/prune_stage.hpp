@@ -152,7 +152,25 @@ inline double probe(query_groups const& groups, float const* key, std::int32_t c
     return most;
 }
 
-/// A tree search by branch centres over keys without rotary embedding. `left_rows`, `right_rows`: turned_groups of the
+/// A tree search by branch centres: the best score on the path. `left_at` and `right_at` score the key at a position, as
+/// the probe of a left and of a right half.
+template <class Left, class Right>
+double best_on_path(std::int32_t chunk, std::int32_t left, std::int32_t right, Left const& left_at,
+                    Right const& right_at) {
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {  // floor(log2(chunk)) + 1 rounds
+        std::int32_t const centre = left + (right - left) / 2;
+        double const a = left_at(left + (centre - left) / 2), b = right_at(centre + (right - centre) / 2);
+        best = std::fmax(best, std::fmax(a, b));
+        if (a > b)
+            right = centre;
+        else
+            left = centre;
+    }
+    return best;
+}
+
+/// The same over keys without rotary embedding. `left_rows`, `right_rows`: turned_groups of the
 /// heads that walk together; the chunk is number `index` of the stage's list.
 template <class T, class KV>
 double turned_chunk_score(prune_request<T, KV>& q, std::vector<query_groups> const& left_rows,
@@ -166,17 +184,9 @@ double turned_chunk_score(prune_request<T, KV>& q, std::vector<query_groups> con
         for (auto const& groups : rows) most = std::fmax(most, probe(groups, key.data(), channels, position));
         return most;
     };
-    double best = -std::numeric_limits<double>::infinity();
-    for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {
-        std::int32_t const centre = left + (right - left) / 2;
-        double const a = at(left_rows, left + (centre - left) / 2), b = at(right_rows, centre + (right - centre) / 2);
-        best = std::fmax(best, std::fmax(a, b));
-        if (a > b)
-            right = centre;
-        else
-            left = centre;
-    }
-    return best;
+    return best_on_path(
+        chunk, left, right, [&](std::int32_t position) { return at(left_rows, position); },
+        [&](std::int32_t position) { return at(right_rows, position); });
 }
 
 /// Score of chunk [left, right) by heads that walk one path together (a single head, or a KV group).
@@ -195,19 +205,8 @@ double chunk_score(prune_request<T, KV>& q, std::vector<query_groups const*> con
     auto const middle = [](std::int32_t a, std::int32_t b) { return a + (b - a) / 2; };
 
     switch (q.p.method.scorer) {
-    case scorer::tree_probe: {
-        double best = minus_infinity;
-        for (std::int32_t size = chunk; size >= 1 && left < right; size /= 2) {  // floor(log2(chunk)) + 1 rounds
-            std::int32_t const centre = middle(left, right);
-            double const a = at(middle(left, centre)), b = at(middle(centre, right));
-            best = std::fmax(best, std::fmax(a, b));
-            if (a > b)
-                right = centre;
-            else
-                left = centre;
-        }
-        return best;
-    }
+    case scorer::tree_probe:
+        return best_on_path(chunk, left, right, at, at);
     case scorer::tree_probe_first: {
         while (right - left > 1) {
             std::int32_t const centre = middle(left, right);
