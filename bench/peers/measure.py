@@ -1,6 +1,7 @@
 """What the comparisons share: tensors, exact rows, the check of an output, timing in interleaved rounds."""
 import math
 import statistics
+import time
 
 import torch
 
@@ -66,8 +67,13 @@ class Flush:
         self.buffer.fill_(60)
 
 
-def seconds_in_a_row(call, repeats):
-    """Mean of calls one after the other: for calls of milliseconds."""
+def seconds_in_a_row(call, repeats, lead=0.04):
+    """Mean of calls one after the other: for calls of milliseconds. They follow `lead` seconds of the same call: at its
+    power limit a GPU's clock depends on what ran last, and a contender must not gain or lose by its neighbour."""
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < lead:
+        call()
+        torch.cuda.synchronize()
     start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(repeats):
