@@ -251,8 +251,9 @@ def of_case(result, case):
 
 
 def readme_block(results):
+    """The newest result's; the page on performance has all."""
     text = ""
-    for result in results:
+    for result in results[:1]:
         dense, sparse = of_case(result, "dense"), of_case(result, "sparse")
         if dense:
             text += caption(result) + " Medians, ± half the spread.\n\n" + dense_table(dense) + "\n"
@@ -400,7 +401,7 @@ def main():
     if "--self-test" in sys.argv:
         sys.exit(self_test())
     files = sorted((ROOT / "bench" / "results").glob("*.json"))
-    results = [json.loads(file.read_text()) for file in files]
+    results = sorted((json.loads(file.read_text()) for file in files), key=lambda r: r["date"], reverse=True)
     if not results and "--check" in sys.argv:
         sys.exit("bench/results is empty: README.md and docs/performance.md measure nothing")
     record = json.loads(RECORD.read_text()) if RECORD.is_file() else None
