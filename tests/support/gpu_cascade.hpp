@@ -78,13 +78,15 @@ public:
             return a;
         };
         if (!found.lse.empty()) {
-            std::vector<double> const parts[] = {in.values_of(found.lse.values), exact.lse, rounded.lse};
+            std::vector<double> const lses = in.values_of(found.lse.values);
             bool const single = found.queries.extent[1] == 1;
-            for (int i = 0; i < 3; ++i) lses_[i] = single ? together(parts[i], lses_[i]) : parts[i];
-            auto const lse = compare_lse(lses_[0], lses_[1], lses_[2]);
+            if (!single) lses_ = {};
+            lses_.add(lses, exact.lse, rounded.lse);
+            auto const lse = compare_lse(lses_);
             INFO(lse.message);
             CHECK(lse.ok);
-            if (!single) lses_[0].clear(), lses_[1].clear(), lses_[2].clear();
+            ++steps_, steps_off_ += !compare_lse(lses, exact.lse, rounded.lse).ok;
+            if (!single) lses_ = {};
         }
         if (found.takes_scores()) {
             std::string const wrong = wrong_scores(
@@ -127,9 +129,16 @@ public:
         insert();
     }
 
+    // Of the single tokens since the last longer chunk.
+    lse_pool const& lses() const { return lses_; }
+    // Steps with an lse, and those of them whose largest error is more than twice their own twin's: some are, by chance.
+    int steps() const { return steps_; }
+    int steps_off() const { return steps_off_; }
+
 private:
     device_memory device_;
-    std::vector<double> lses_[3];  ///< of the single tokens since the last longer chunk: found, exact, rounded
+    lse_pool lses_;
+    int steps_ = 0, steps_off_ = 0;
 };
 
 /// All steps of one shape.

@@ -107,4 +107,34 @@ inline comparison compare_lse(std::vector<double> const& values, std::vector<dou
     return {true, "lse within " + std::to_string(2 * twin)};
 }
 
+/// Log-sum-exps of many calls, judged together: those of a single token are too few for a twin's largest error to mean
+/// something.
+struct lse_pool {
+    std::vector<double> found, exact, rounded;
+
+    void add(std::vector<double> const& kernel, std::vector<double> const& oracle, std::vector<double> const& twin) {
+        found.insert(found.end(), kernel.begin(), kernel.end());
+        exact.insert(exact.end(), oracle.begin(), oracle.end());
+        rounded.insert(rounded.end(), twin.begin(), twin.end());
+    }
+};
+
+/// As compare_lse(), and root mean squares must agree but for chance, which a largest error that may be twice the twin's
+/// does not ask for. The ratio of two, of n errors each, deviates by sqrt((k - 1) / 2n), where k is the errors' kurtosis: 3
+/// if they are normal, 5 where few keys decide, so by 1.4 / sqrt(n). Four deviations are allowed. The floor is a tenth of
+/// compare_lse's: on the average, sums in fp32, exp2 and log2 are off by less.
+inline comparison compare_lse(lse_pool const& pool) {
+    comparison const largest = compare_lse(pool.found, pool.exact, pool.rounded);
+    if (!largest) return largest;
+    double square = 0, finite = 0;
+    for (double const x : pool.exact)
+        if (std::isfinite(x)) square += x * x, ++finite;
+    if (finite == 0) return largest;
+    double const kernel = distance_of(pool.found, pool.exact).rms, twin = distance_of(pool.rounded, pool.exact).rms;
+    double const allowed = (1 + 6 / std::sqrt(finite)) * twin + 2e-6 * (1 + std::sqrt(square / finite));
+    return {kernel <= allowed, "lse: rms of " + std::to_string(pool.exact.size()) + " errors " +
+                                   std::to_string(1e6 * kernel) + "e-6, allowed " + std::to_string(1e6 * allowed) +
+                                   "e-6, twin's " + std::to_string(1e6 * twin) + "e-6"};
+}
+
 }  // namespace winnow::testing
