@@ -143,7 +143,8 @@ WINNOW_DEVICE void for_each_task(hopper_storage<T, HeadDim, Rows>& s, Work const
 }
 
 /// The warp that draws the tasks: the next one as soon as the last but one is done, and no earlier, since a block that
-/// draws ahead may sit on work that others could do.
+/// draws ahead may sit on work that others could do. Whoever handed the last but one back has done with the one before it,
+/// whose place the next one takes.
 template <class T, int HeadDim, attend_rows Rows>
 WINNOW_DEVICE void draw_tasks(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
     if (threadIdx.x % 32 != 0) return;
@@ -152,7 +153,6 @@ WINNOW_DEVICE void draw_tasks(hopper_storage<T, HeadDim, Rows>& s, hopper_argume
         typename hopper_storage<T, HeadDim, Rows>::task_ring const now{t}, done{t - 2};
         hopper_task& task = s.task[now.stage()];
         if (t >= 2) ptx::barrier_wait(&s.task_empty[done.stage()], done.parity());
-        ptx::barrier_wait(&s.task_empty[now.stage()], now.free_parity());  // follows, but racecheck does not see it
         drawer.draw(task);
         bool const last = task.last;
         ptx::barrier_arrive(&s.task_full[now.stage()]);

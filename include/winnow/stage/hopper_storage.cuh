@@ -80,7 +80,9 @@ template <class T, int HeadDim, attend_rows Rows>
 struct hopper_storage : hopper_output<T, output_elements({HeadDim, Rows})> {
     static constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
     static constexpr int tasks = 3;  ///< a tile is drawn while the one before is worked on: never waited for
-    /// Masking may still read a step whose keys are gone, in each warpgroup that takes steps in turn.
+    /// Masking may still read a step whose keys are gone, in each warpgroup that takes steps in turn. So a note is written
+    /// over once the keys `key_warpgroups` steps later are handed back: by the warps that have read it, or, in a later
+    /// task, by others that have met those in hopper_rows::exchange. The number of stages does not matter.
     static constexpr int steps = tile.key_stages + tile.key_warpgroups;
 
     alignas(1024) T query[tile.warpgroups()][64 * HeadDim];
