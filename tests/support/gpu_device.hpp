@@ -52,8 +52,9 @@ inline device_info single_block_device() {
     return d;
 }
 
-/// False under racecheck, which gpu_record.py announces. It does not follow an mbarrier at which one lane arrives for its
-/// warp, once the warp has met: places in shared memory that a block's next tiles take over would be reported.
+/// False under racecheck, which gpu_record.py announces. Where one lane arrives at an mbarrier for its warp, once the warp
+/// has met at __syncwarp, racecheck reports what the other lanes read before, in programs without this library too; places
+/// in shared memory that a block's next tiles take over are handed back so. docs/contributing.md says what was tried.
 inline bool runs_tiles_in_turn() {
     char const* const tool = std::getenv("WINNOW_SANITIZER");
     return tool == nullptr || std::strcmp(tool, "racecheck") != 0;
