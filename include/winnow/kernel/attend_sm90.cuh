@@ -212,37 +212,26 @@ WINNOW_DEVICE void copy_boxes(hopper_storage<T, HeadDim, Rows>& s, hopper_argume
     });
 }
 
-/// The copying warpgroup where rows are copied one by one: two warps bring keys, two values; the first also draws the tasks
-/// and notes what each step holds, the last brings queries.
-template <class T, int HeadDim, attend_rows Rows>
-WINNOW_DEVICE void copy_rows(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
+/// Which tensor's rows a warp copies: a type, so that addresses are made from constants.
+enum class row_tensor : std::int32_t { keys, values };
+
+/// One of the copying warps where rows are copied one by one: two bring keys, two values, each its part of a step. The first
+/// of all also draws the tasks and notes what each step holds, the last brings queries.
+template <row_tensor Which, class T, int HeadDim, attend_rows Rows>
+WINNOW_DEVICE void copy_rows(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a, int part) {
     using storage = hopper_storage<T, HeadDim, Rows>;
     constexpr hopper_tile tile = storage::tile;
-    constexpr int warps = copying_warps(key_loader::rows), granules = tile.keys / granule_keys;
+    constexpr int warps = copying_warps(key_loader::rows), rows = tile.keys / warps;
+    constexpr int granules = tile.keys / granule_keys, bytes = tile.keys * HeadDim * static_cast<int>(sizeof(T));
+    constexpr bool of_keys = Which == row_tensor::keys;
     using layout = key_tile<tile.keys, HeadDim, order_of(key_loader::rows)>;
-    int const warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
-    bool const draws = warp == 0, of_keys = warp < warps;
-    int const part = warp % warps;
-    bool const brings_queries = a.boxes_in && warp == 2 * warps - 1;
-    std::uint32_t const tiles = ptx::shared_address(of_keys ? s.key[0] : s.value[0]);
+    using ring = std::conditional_t<of_keys, typename storage::key_ring, typename storage::value_ring>;
+    int const lane = threadIdx.x % 32;
+    bool const draws = of_keys && part == 0;
+    bool const brings_queries = !of_keys && a.boxes_in && part == warps - 1;
     std::uint64_t* const full = of_keys ? s.key_full : s.value_full;
     std::uint64_t* const empty = of_keys ? s.key_empty : s.value_empty;
-    struct slot {
-        std::uint32_t stage, free_parity;
-    };
-    auto const slot_of = [&](std::uint32_t index) {
-        typename storage::key_ring const k{index};
-        typename storage::value_ring const v{index};
-        return of_keys ? slot{k.stage(), k.free_parity()} : slot{v.stage(), v.free_parity()};
-    };
-    // Rows are announced when the next step's slot is free: its copies have landed by then. The fence that shows them to
-    // wgmma stands here: on the other side it would hold up products that are running.
-    auto const announce = [&](std::uint32_t which) {
-        ptx::copy_async_wait_all();
-        ptx::async_proxy_fence();
-        __syncwarp();
-        if (lane == 0 || draws) ptx::barrier_arrive(&full[slot_of(which).stage]);
-    };
+    std::uint32_t const first_stage = ptx::shared_address(of_keys ? s.key[0] : s.value[0]);
     task_drawer<T, HeadDim, Rows> drawer(a);
     step_range steps{0, 0};   // of task t - 1
     std::uint32_t index = 0;  // of the step, over all tasks
@@ -253,26 +242,34 @@ WINNOW_DEVICE void copy_rows(hopper_storage<T, HeadDim, Rows>& s, hopper_argumen
         std::int32_t const drawing_step = larger(smaller(steps.begin + tile.value_stages, steps.end) - 1, steps.begin);
         std::int32_t step = steps.begin;
         bool loaded = !brings_queries;  // the queries of task t
+        key_row_places<rows> places;    // of the step that comes next
+        granule held{};                 // lane l: its granule l
+        auto const look_up = [&](std::int32_t next) {
+            places.find(a.attend, task.walk, next * tile.keys + part * rows);
+            if (draws) held = granule_at(task.walk, next * granules + lane);
+        };
+        if (step < steps.end) {
+            look_up(step);
+            places.resolve(of_keys ? a.attend.params.keys : a.attend.params.values, task.work.kv_head);
+        }
+#pragma unroll 1
         do {
             if (step < steps.end) {
-                constexpr int rows = tile.keys / warps;
-                attend_params<T> const& p = a.attend.params;
-                key_row_source<T> const source{
-                    (of_keys ? p.keys.data : p.values.data) +
-                        task.work.kv_head * (of_keys ? p.keys.stride[2] : p.values.stride[2]),
-                    of_keys ? p.keys.stride[0] : p.values.stride[0], of_keys ? p.keys.stride[1] : p.values.stride[1],
-                    static_cast<std::uint32_t>(p.keys.extent[0])};
-                key_row_places<rows> places;  // looked up before the slot is waited for
-                places.find(a.attend, task.walk, step * tile.keys + part * rows);
-                slot const to = slot_of(index);
-                ptx::barrier_wait(&empty[to.stage], to.free_parity);
-                if (step > steps.begin) announce(index - 1);
-                if (draws)
-                    note_step(s.step[typename storage::step_ring{index}.stage()], task.walk,
-                              granule_at(task.walk, step * granules + lane));
-                places.template copy<layout, HeadDim>(
-                    tiles + to.stage * static_cast<std::uint32_t>(tile.keys * HeadDim * sizeof(T)), part * rows,
-                    source);
+                ring const at{index};
+                ptx::barrier_wait(&empty[at.stage()], at.free_parity());
+                places.template copy<layout, HeadDim>(first_stage + at.stage() * bytes, part * rows);
+                if (draws) note_step(s.step[typename storage::step_ring{index}.stage()], task.walk, held);
+                // Places are looked up while rows are on their way. Rows are announced before anything else is waited
+                // for, and as soon as they are there: products that wait for them are what this warp's next slot waits
+                // for. The fence that shows them to wgmma stands here: on the other side it would hold up products that
+                // are running.
+                if (step + 1 < steps.end) look_up(step + 1);
+                ptx::copy_async_wait_all();
+                ptx::async_proxy_fence();
+                __syncwarp();
+                if (lane == 0 || draws) ptx::barrier_arrive(&full[at.stage()]);
+                if (step + 1 < steps.end)
+                    places.resolve(of_keys ? a.attend.params.keys : a.attend.params.values, task.work.kv_head);
                 ++index;
             }
             if (draws && step == drawing_step) {
@@ -289,7 +286,6 @@ WINNOW_DEVICE void copy_rows(hopper_storage<T, HeadDim, Rows>& s, hopper_argumen
                 loaded = true;
             }
         } while (++step < steps.end || !loaded);
-        if (steps.begin < steps.end) announce(index - 1);
         __syncwarp();
         if (!draws && lane == 0 && t > 0) ptx::barrier_arrive(&s.task_empty[before.stage()]);
         ptx::barrier_wait(&s.task_full[now.stage()], now.parity());
@@ -302,10 +298,16 @@ WINNOW_DEVICE void copy_rows(hopper_storage<T, HeadDim, Rows>& s, hopper_argumen
 template <class T, int HeadDim, attend_rows Rows, key_loader Loader>
 WINNOW_DEVICE void produce(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a) {
     using storage = hopper_storage<T, HeadDim, Rows>;
+    int const warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
     if constexpr (Loader == key_loader::rows) {
-        copy_rows(s, a);
+        constexpr int warps = copying_warps(Loader);
+        if (warp < warps) {
+            copy_rows<row_tensor::keys>(s, a, warp);
+        } else {
+            copy_rows<row_tensor::values>(s, a, warp - warps);
+        }
     } else {
-        switch (__shfl_sync(~0u, threadIdx.x / 32, 0)) {
+        switch (warp) {
         case 0:
             return copy_boxes<typename storage::key_ring, Loader>(s, a, a.keys, s.key[0], s.key_full, s.key_empty);
         case 1:

@@ -12,64 +12,71 @@
 
 namespace winnow {
 
-/// What addresses of rows are made from, in registers: read from the kernel's arguments through a pointer that is chosen at
-/// run time, every row would wait for them.
-template <class T>
-struct key_row_source {
-    T const* base;  ///< of the KV head
-    std::int64_t outer_stride;
-    std::int64_t token_stride;
-    std::uint32_t outer_extent;
-};
-
 /// A warp's share of a step: `Rows` rows; lane l knows where rows l, l + 32, ... lie.
 template <int Rows>
 struct key_row_places {
     static constexpr int each = (Rows + 31) / 32;
-    token_location where[each];  ///< token < 0: no row of the tile sees this key. Page ids as they were read
+    token_location where[each];    ///< token < 0: no row of the tile sees this key. Page ids as they were read
+    std::uintptr_t address[each];  ///< of the rows; 0: zeros
 
-    /// Rows from `first` on, counted over the whole walk.
+    /// Reads where the rows from `first` on lie, counted over the whole walk. Memory is asked for all list entries, then for
+    /// all page ids: where each row branches by itself, it waits for the one before. Page ids are first used by resolve.
     template <class T>
     WINNOW_DEVICE void find(attend_arguments<T> const& a, key_walk const& walk, std::int32_t first) {
+        kv_index const& kv = a.params.kv;
+        first += static_cast<int>(threadIdx.x % 32);
+        std::int32_t block[each];
+        WINNOW_UNROLL
+        for (int i = 0; i < each; ++i) block[i] = list_entry(walk, (first + 32 * i) / granule_keys);
         WINNOW_UNROLL
         for (int i = 0; i < each; ++i) {
-            std::int32_t const index = first + 32 * i + static_cast<int>(threadIdx.x % 32);
-            granule const g = granule_at(walk, index / granule_keys);
+            std::int32_t const index = first + 32 * i;
+            granule const g = granule_at(walk, index / granule_keys, [&](std::int32_t) { return block[i]; });
             std::int32_t const position = g.first + index % granule_keys;
+            bool const seen = g.first >= 0 && seen_keys(walk, g.part).contains(position);
             where[i] = {0, -1};
-            if (g.first < 0 || !seen_keys(walk, g.part).contains(position)) continue;
-            where[i] = walk.linear ? token_location{walk.base.outer, walk.base.token + position}
-                                   : locate_unchecked(a.params.kv, a.page_size, walk.request, position);
+            if (seen)
+                where[i] = walk.linear ? token_location{walk.base.outer, walk.base.token + position}
+                                       : locate_unchecked(kv, a.page_size, walk.request, position);
+        }
+    }
+
+    /// Makes addresses of them. A bad page reads as zeros.
+    template <class T>
+    WINNOW_DEVICE void resolve(tensor_view<T const, 4> const& rows, std::int32_t kv_head) {
+        std::uint32_t const pages = static_cast<std::uint32_t>(rows.extent[0]);
+        WINNOW_UNROLL
+        for (int i = 0; i < each; ++i) {
+            bool const seen = where[i].token >= 0 && static_cast<std::uint32_t>(where[i].outer) < pages;
+            T const* const row = rows.data + kv_head * rows.stride[2] + where[i].outer * rows.stride[0] +
+                                 where[i].token * rows.stride[1];
+            address[i] = seen ? reinterpret_cast<std::uintptr_t>(row) : 0;
         }
     }
 
     /// Starts copying to rows `first_row` and on, a multiple of 8, of a tile.
-    template <class Tile, int HeadDim, class T>
-    WINNOW_DEVICE void copy(std::uint32_t tile, int first_row, key_row_source<T> const& from) const {
-        constexpr int chunks = HeadDim / 8, at_once = 32 / chunks;  // rows that the warp copies with one instruction
-        constexpr int period = at_once < 8 ? 8 / at_once : 1;       // instructions until the swizzle repeats
-        int const lane = threadIdx.x % 32, chunk = lane % chunks, part = lane / chunks;
-        // Each lane finds the addresses of its rows, 0 for zeros; the lanes that copy a row get it from there. A bad page
-        // reads as zeros.
-        std::uintptr_t address[each];
+    template <class Tile, int HeadDim>
+    WINNOW_DEVICE void copy(std::uint32_t tile, int first_row) const {
+        // An instruction copies `at_once` rows, each by `chunks` lanes. The k-th copies row k of each of `at_once` runs of
+        // `chunks` rows: the lanes that copy a run know the addresses of just its rows, so that a shuffle names lane k of
+        // each, and the swizzle is the same number for all.
+        constexpr int chunks = HeadDim / 8, at_once = 32 / chunks;
+        static_assert(at_once == 1 || Rows % 32 == 0, "runs are whole");
+        constexpr int batch = 8;  // shuffles answer late: as many as there are registers for
+        int const lane = threadIdx.x % 32, chunk = lane % chunks, run = lane - chunk;
+        std::uint32_t const to = tile + Tile::row_offset(first_row + run, chunk / 8) + ((chunk & 7) << 4);
         WINNOW_UNROLL
         for (int i = 0; i < each; ++i) {
-            bool const seen = where[i].token >= 0 && static_cast<std::uint32_t>(where[i].outer) < from.outer_extent;
-            T const* const row = from.base + where[i].outer * from.outer_stride + where[i].token * from.token_stride;
-            address[i] = seen ? reinterpret_cast<std::uintptr_t>(row) : 0;
-        }
-        WINNOW_UNROLL
-        for (int i = 0; i < each; ++i) {
-            std::uint32_t to = tile + Tile::row_offset(first_row + 32 * i, chunk / 8);
-#pragma unroll 1
-            for (int j = 0; j < smaller(Rows - 32 * i, 32); j += 8, to += Tile::next_rows) {
+            std::uint32_t const exist = __ballot_sync(~0u, address[i] != 0) >> run;
+            WINNOW_UNROLL
+            for (int first = 0; first < smaller(Rows - 32 * i, 32) / at_once; first += batch) {
+                std::uintptr_t from[batch];
                 WINNOW_UNROLL
-                for (int k = 0; k < period; ++k) {
-                    int const row = k * at_once + part;
-                    std::uintptr_t const source = __shfl_sync(~0u, address[i], j + row);
-                    ptx::copy_async_16(to + row * panel_row_bytes + (((chunk ^ row) & 7) << 4),
-                                       reinterpret_cast<T const*>(source) + chunk * 8, source != 0);
-                }
+                for (int k = 0; k < batch; ++k) from[k] = __shfl_sync(~0u, address[i], first + k, chunks) + chunk * 16;
+                WINNOW_UNROLL
+                for (int k = 0; k < batch; ++k)
+                    ptx::copy_async_16((to ^ (k << 4)) + Tile::row_offset(32 * i + first + k, 0),
+                                       reinterpret_cast<void const*>(from[k]), (exist & 1u << (first + k)) != 0);
             }
         }
     }

@@ -49,14 +49,23 @@ struct granule {
 };
 inline constexpr std::int32_t hidden_granule = -8;
 
-/// Granule `index` of the walk. Block ids outside the context are hidden rather than followed.
-WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32_t index) {
+/// The list's entry that granule `index` of the walk belongs to, read ahead of granule_at; -1 where there is none.
+WINNOW_HOST_DEVICE constexpr std::int32_t list_entry(key_walk const& walk, std::int32_t index) {
+    index -= walk.sequence.sinks;
+    bool const listed = walk.list != nullptr && index >= 0 && index < walk.sequence.listed;
+    return listed ? walk.list[index >> walk.block_shift] : -1;
+}
+
+/// Granule `index` of the walk; `entry(i)` is entry i of its list. Block ids outside the context are hidden rather than
+/// followed.
+template <class Entry>
+WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32_t index, Entry const& entry) {
     if (index < walk.sequence.sinks) return {index * granule_keys, key_part::sink};
     index -= walk.sequence.sinks;
     if (index < walk.sequence.listed) {
         if (walk.list == nullptr)
             return {round_down(walk.late.list_begin, granule_keys) + index * granule_keys, key_part::list};
-        std::int32_t const block = walk.list[index >> walk.block_shift];
+        std::int32_t const block = entry(index >> walk.block_shift);
         std::int32_t const inside = index & ((1 << walk.block_shift) - 1);
         std::int32_t const limit = (walk.keys - 1) >> (walk.block_shift + 3);
         if (block < 0 || block > limit) return {hidden_granule, key_part::list};
@@ -65,6 +74,9 @@ WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32
     index -= walk.sequence.listed;
     if (index < walk.sequence.window) return {walk.sequence.window_origin + index * granule_keys, key_part::window};
     return {hidden_granule, key_part::window};
+}
+WINNOW_HOST_DEVICE constexpr granule granule_at(key_walk const& walk, std::int32_t index) {
+    return granule_at(walk, index, [&](std::int32_t i) { return walk.list[i]; });
 }
 
 /// True when every row of the tile sees all 8 keys, so that no row needs a mask.
