@@ -119,12 +119,14 @@ struct hopper_tile {
 };
 
 /// Tile for a problem of 64 rows or more. Scores, probabilities, output and queries take 192 registers at head_dim 128;
-/// at 256 the output alone takes 128, and steps of 80 keys are what shared memory holds twice.
+/// at 256 the output alone takes 128, and steps of 80 keys are what shared memory holds twice. Of the five places for keys
+/// or values at head_dim 128 values have three: a step's scores are done before its softmax, so that its keys make room
+/// long before its values do.
 WINNOW_HOST_DEVICE constexpr hopper_tile hopper_tile_of(attend_problem p) {
-    hopper_tile t{128, 128, 3, 2, 2, 1, query_place::registers, 56, 224};
-    if (p.rows != attend_rows::large) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2, t.key_stages = 2;
+    hopper_tile t{128, 128, 2, 3, 2, 1, query_place::registers, 56, 224};
+    if (p.rows != attend_rows::large) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2, t.value_stages = 2;
     if (p.head_dim == 64) t.key_stages = t.value_stages = 4;
-    if (p.head_dim == 256) t.keys = 80, t.key_stages = 2, t.query = query_place::shared;
+    if (p.head_dim == 256) t.keys = 80, t.value_stages = 2, t.query = query_place::shared;
     return t;
 }
 
