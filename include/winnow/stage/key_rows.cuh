@@ -57,26 +57,32 @@ struct key_row_places {
     /// Starts copying to rows `first_row` and on, a multiple of 8, of a tile.
     template <class Tile, int HeadDim>
     WINNOW_DEVICE void copy(std::uint32_t tile, int first_row) const {
-        // An instruction copies `at_once` rows, each by `chunks` lanes. The k-th copies row k of each of `at_once` runs of
-        // `chunks` rows: the lanes that copy a run know the addresses of just its rows, so that a shuffle names lane k of
-        // each, and the swizzle is the same number for all.
-        constexpr int chunks = HeadDim / 8, at_once = 32 / chunks;
-        static_assert(at_once == 1 || Rows % 32 == 0, "runs are whole");
-        constexpr int batch = 8;  // shuffles answer late: as many as there are registers for
-        int const lane = threadIdx.x % 32, chunk = lane % chunks, run = lane - chunk;
-        std::uint32_t const to = tile + Tile::row_offset(first_row + run, chunk / 8) + ((chunk & 7) << 4);
+        // Eight lanes copy a row of a panel. The lanes of a run of 8 rows know its addresses, so that a shuffle names the
+        // same lane of each run, an address serves all panels, and the swizzle is the same number for all lanes. Where only
+        // 8 rows are left, each eight lanes copy a panel of them.
+        constexpr int panels = HeadDim / panel_channels;
+        static_assert(Rows % 32 == 0 || (Rows % 32 == 8 && panels == 4), "every lane copies");
+        // Shuffles that are waited for together: more would take more registers than there are.
+        constexpr int batch = 4;
+        int const lane = threadIdx.x % 32, chunk = lane % 8;
         WINNOW_UNROLL
         for (int i = 0; i < each; ++i) {
+            bool const whole = 32 * i + 32 <= Rows;
+            int const run = whole ? lane - chunk : 0, first_panel = whole ? 0 : lane / 8;
+            std::uint32_t const to = tile + Tile::row_offset(first_row + run, first_panel) + (chunk << 4);
             std::uint32_t const exist = __ballot_sync(~0u, address[i] != 0) >> run;
             WINNOW_UNROLL
-            for (int first = 0; first < smaller(Rows - 32 * i, 32) / at_once; first += batch) {
+            for (int first = 0; first < 8; first += batch) {
                 std::uintptr_t from[batch];
                 WINNOW_UNROLL
-                for (int k = 0; k < batch; ++k) from[k] = __shfl_sync(~0u, address[i], first + k, chunks) + chunk * 16;
-                WINNOW_UNROLL
                 for (int k = 0; k < batch; ++k)
-                    ptx::copy_async_16((to ^ (k << 4)) + Tile::row_offset(32 * i + first + k, 0),
-                                       reinterpret_cast<void const*>(from[k]), (exist & 1u << (first + k)) != 0);
+                    from[k] = __shfl_sync(~0u, address[i], first + k, whole ? 8 : 32) + (8 * first_panel + chunk) * 16;
+                WINNOW_UNROLL
+                for (int k = first; k < first + batch; ++k) WINNOW_UNROLL
+                for (int panel = 0; panel < (whole ? panels : 1); ++panel)
+                    ptx::copy_async_16((to ^ (k << 4)) + Tile::row_offset(32 * i + k, panel),
+                                       reinterpret_cast<void const*>(from[k - first] + panel * panel_row_bytes),
+                                       (exist & 1u << k) != 0);
             }
         }
     }
