@@ -124,14 +124,18 @@ struct token_location {
     std::int32_t token;  ///< index on axis 1
 };
 
+/// Where the page ids of request `b` begin in a paged source's table.
+WINNOW_HOST_DEVICE constexpr std::int64_t first_entry(kv_index const& kv, std::int32_t b) {
+    return kv.layout == kv_layout::block_table ? b * kv.table_stride : kv.start[b];
+}
+
 /// Location of key `position` (0 <= position < keys) of request `b`; page ids as they stand in the table.
 WINNOW_HOST_DEVICE constexpr token_location locate_unchecked(kv_index const& kv, fast_divider page_size, std::int32_t b,
                                                              std::int32_t position) {
     if (kv.layout == kv_layout::contiguous) return {b, position};
     if (kv.layout == kv_layout::ragged) return {0, kv.start[b] + position};
     std::int32_t const entry = page_size.quotient(position);
-    std::int64_t const first = kv.layout == kv_layout::block_table ? b * kv.table_stride : kv.start[b];
-    return {kv.pages[first + entry], position - entry * page_size.divisor};
+    return {kv.pages[first_entry(kv, b) + entry], position - entry * page_size.divisor};
 }
 
 /// The same; `outer_extent` bounds page ids, others give `outer` -1.

@@ -22,22 +22,32 @@ struct key_row_places {
     /// Reads where the rows from `first` on lie, counted over the whole walk. Memory is asked for all list entries, then for
     /// all page ids: where each row branches by itself, it waits for the one before. Page ids are first used by resolve.
     template <class T>
-    WINNOW_DEVICE void find(attend_arguments<T> const& a, key_walk const& walk, std::int32_t first) {
+    WINNOW_DEVICE void find(attend_arguments<T> const& a, key_walk const& shared_walk, std::int32_t first) {
         kv_index const& kv = a.params.kv;
-        first += static_cast<int>(threadIdx.x % 32);
-        std::int32_t block[each];
+        key_walk const walk = shared_walk;  // read once: not field by field in each branch
+        std::uint32_t const mine = static_cast<std::uint32_t>(first) + threadIdx.x % 32;
+        std::int32_t block[each], position[each];
         WINNOW_UNROLL
-        for (int i = 0; i < each; ++i) block[i] = list_entry(walk, (first + 32 * i) / granule_keys);
+        for (int i = 0; i < each; ++i) block[i] = list_entry(walk, (mine + 32 * i) / granule_keys);
         WINNOW_UNROLL
         for (int i = 0; i < each; ++i) {
-            std::int32_t const index = first + 32 * i;
+            std::uint32_t const index = mine + 32 * i;
             granule const g = granule_at(walk, index / granule_keys, [&](std::int32_t) { return block[i]; });
-            std::int32_t const position = g.first + index % granule_keys;
-            bool const seen = g.first >= 0 && seen_keys(walk, g.part).contains(position);
+            position[i] = g.first + index % granule_keys;
+            if (g.first < 0 || !seen_keys(walk, g.part).contains(position[i])) position[i] = -1;
+        }
+        if (walk.linear) {
+            WINNOW_UNROLL
+            for (int i = 0; i < each; ++i)
+                where[i] = {walk.base.outer, position[i] < 0 ? -1 : walk.base.token + position[i]};
+            return;
+        }
+        std::int32_t const* const pages = kv.pages + first_entry(kv, walk.request);
+        WINNOW_UNROLL
+        for (int i = 0; i < each; ++i) {
+            std::int32_t const page = a.page_size.quotient(larger(position[i], 0));
             where[i] = {0, -1};
-            if (seen)
-                where[i] = walk.linear ? token_location{walk.base.outer, walk.base.token + position}
-                                       : locate_unchecked(kv, a.page_size, walk.request, position);
+            if (position[i] >= 0) where[i] = {pages[page], position[i] - page * a.page_size.divisor};
         }
     }
 
