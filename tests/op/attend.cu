@@ -249,14 +249,15 @@ TEST_CASE("attend: bad block ids and counts are ignored", "[gpu][small]") {
 
 TEST_CASE("attend: bad page ids read as zeros", "[gpu][small]") {
     for (auto const layout : {kv_layout::block_table, kv_layout::page_list})
-        for (std::int32_t const rows : {1, 40}) {
-            input in({.queries = {rows}, .keys = {100}, .heads = 2, .layout = layout, .page_size = 16});
-            in.pages()[0] = -1;
-            in.pages()[2] = std::numeric_limits<std::int32_t>::max();
-            in.pages()[4] = 8;  // one past the last page
-            in.pages()[6] = std::numeric_limits<std::int32_t>::min();
-            testing::check_attend(in, as_it_is);
-        }
+        for (std::int32_t const rows : {1, 40})
+            for (std::int32_t const page : {1, 16}) {  // on Hopper keys one by one, and eight by eight
+                input in({.queries = {rows}, .keys = {100}, .heads = 2, .layout = layout, .page_size = page});
+                in.pages()[0] = -1;
+                in.pages()[2] = std::numeric_limits<std::int32_t>::max();
+                in.pages()[4] = static_cast<std::int32_t>(in.params().keys.extent[0]);  // one past the last page
+                in.pages()[6] = std::numeric_limits<std::int32_t>::min();
+                testing::check_attend(in, as_it_is);
+            }
 }
 
 TEST_CASE("attend: lengths out of range are clamped", "[gpu][small]") {
