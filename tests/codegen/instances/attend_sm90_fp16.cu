@@ -1,4 +1,4 @@
-// The Hopper attention kernels of the default launch in fp16: every head dimension, row class and loader.
+// The Hopper attention kernels of the default launch in fp16 that copy keys by TMA: every head dimension and row class.
 // arch: 90a
 #include "winnow/kernel/attend_sm90.cuh"
 
@@ -7,34 +7,22 @@ namespace winnow {
 template __global__ void
 attend_sm90<fp16, 64, attend_rows::medium, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
-attend_sm90<fp16, 64, attend_rows::medium, key_loader::rows>(hopper_arguments<fp16> const __grid_constant__);
-template __global__ void
 attend_sm90<fp16, 64, attend_rows::large, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm90<fp16, 64, attend_rows::large, key_loader::rows>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 128, attend_rows::medium, key_loader::atoms>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 128, attend_rows::medium, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
-attend_sm90<fp16, 128, attend_rows::medium, key_loader::rows>(hopper_arguments<fp16> const __grid_constant__);
-template __global__ void
 attend_sm90<fp16, 128, attend_rows::large, key_loader::atoms>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 128, attend_rows::large, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm90<fp16, 128, attend_rows::large, key_loader::rows>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 256, attend_rows::medium, key_loader::atoms>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 256, attend_rows::medium, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
-attend_sm90<fp16, 256, attend_rows::medium, key_loader::rows>(hopper_arguments<fp16> const __grid_constant__);
-template __global__ void
 attend_sm90<fp16, 256, attend_rows::large, key_loader::atoms>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 256, attend_rows::large, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
-template __global__ void
-attend_sm90<fp16, 256, attend_rows::large, key_loader::rows>(hopper_arguments<fp16> const __grid_constant__);
 
 }  // namespace winnow
