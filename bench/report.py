@@ -138,10 +138,8 @@ def delta_table(rows):
 
 def cascade_table(rows):
     names = present(rows, (("winnow_cascade_4096", "chunks of 4096"), ("winnow_cascade_1024", "chunks of 1024"),
-                           ("cascading_kv_cache_4096", "released code, chunks of 4096"),
-                           ("cascading_kv_cache_1024", "released code, 1024"),
                            ("winnow", "winnow dense"), ("cudnn", "cuDNN dense")))
-    peers = [name for name, _ in names if name in ("cascading_kv_cache_4096", "winnow", "cudnn")]
+    peers = [name for name, _ in names if name in ("winnow", "cudnn")]
     return table(["cascade_prefill, 16448 rows, ms"] + [heading for _, heading in names] +
                  [f"speed / {heading}" for name, heading in names if name in peers],
                  [[shape(r)] + [cell(r, name, 1) for name, _ in names] +
@@ -171,7 +169,7 @@ def sparse_decode_table(rows):
             if any(f"{name}/{kind}" in row["contenders"] for kind, _ in kinds):
                 lines.append([f"{decode_shape(row)}: {name.replace('_', '-')}"] +
                              [cell(row, f"{name}/{kind}", 1, "us") for kind, _ in kinds])
-    return table(["hip_3k decode step, us"] + [heading for _, heading in kinds], lines)
+    return table(["hip_3k decode step, us"] + [heading for _, heading in kinds], lines) if lines else ""
 
 
 def benchmark_time(row):
@@ -301,8 +299,8 @@ def performance_block(results):
                     ("Relative error of the outputs that were timed, last 128 rows of four heads against fp64:\n\n",
                      error_table, of_case(result, "dense")))
         for lead, make, rows in sections:
-            if rows:
-                text += lead + make(rows) + "\n"
+            if rows and (made := make(rows)):
+                text += lead + made + "\n"
         if result.get("benchmarks"):
             copy = f"{result['copy_tb_per_s']:.2f} TB/s"
             text += f"The operators' own benchmarks (a device copy in that run: {copy}):\n\n"

@@ -100,7 +100,8 @@ def seconds_cold(call, repeats, flush, before=None):
 
 
 def captured(call):
-    """The call as a CUDA graph, after a warm-up on another stream, which capturing asks for."""
+    """The call as a CUDA graph, after a warm-up on another stream, which capturing asks for. It keeps the call, and with it
+    the memory that the graph reads and writes: PyTorch would give that to the next tensor."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -111,7 +112,7 @@ def captured(call):
     with torch.cuda.graph(graph):
         out = call()
 
-    def replay():
+    def replay(keep=call):
         graph.replay()
         return out
 

@@ -152,25 +152,12 @@ def cascade(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_di
     """Whole prompts through a cascading cache of 16448 rows, scores and insertions included, beside dense attention. What
     can be checked is that a prompt that fits the cache gives dense attention."""
     chunks, cache = ((4096, 1024) if tokens < 1 << 20 else (4096,)), (16384, 4, 64)
-    refused = {}
-
-    def of_released(*tensors):
-        calls = {}
-        for c in chunks if tokens < 1 << 20 else ():
-            more, wrong = measure.collect(contenders, "cascade_prefill", *tensors, c, *cache)
-            calls |= more
-            refused.update(wrong)
-        return calls
-
     short = measure.tensors_of(8192, 8192, heads, kv_heads, head_dim)
-    fitting = {f"winnow_cascade_{c}": winnow.cascade_prefill(*short, c, 0, *cache) for c in chunks} | of_released(*short)
-    errors, wrong = measure.check_all(fitting, *short, ROWS)
-    refused |= wrong
-    right = set(errors)
+    fitting = {f"winnow_cascade_{c}": winnow.cascade_prefill(*short, c, 0, *cache) for c in chunks}
+    errors, _ = measure.check_all(fitting, *short, ROWS)
     del short, fitting
     q, k, v = measure.tensors_of(tokens, tokens, heads, kv_heads, head_dim)
-    dense, wrong = measure.collect(contenders, "dense_prefill", q, k, v)
-    refused |= wrong
+    dense, refused = measure.collect(contenders, "dense_prefill", q, k, v)
     calls = {name: call for name, call in dense.items() if name == "cudnn"}
     long = tokens >= 1 << 20  # a dense call takes many seconds: one, timed once and unwarmed
     if not long:
@@ -178,7 +165,6 @@ def cascade(winnow, contenders, arguments, tokens, heads=32, kv_heads=8, head_di
         more, wrong = measure.check_all(calls, q, k, v, ROWS)
         errors, refused = errors | more, refused | wrong
     calls |= {f"winnow_cascade_{c}": winnow.cascade_prefill(q, k, v, c, 5e5, *cache) for c in chunks}
-    calls |= {name: call for name, call in of_released(q, k, v).items() if name in right}
     row = {"case": "cascade", "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
     return finish(row, calls, 1 if long else rounds_of(arguments, tokens), 1, errors, refused, lambda name: {},
                   warm_up=not long)

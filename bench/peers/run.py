@@ -6,7 +6,7 @@
     python3 bench/peers/run.py --list       which peers can run here, and why the others cannot; needs no GPU
 
 Needs a CUDA GPU, nvcc, PyTorch, and for the operators' own benchmarks CMake and Google Benchmark. FlashInfer, hip-attn
-and the released code of Delta Attention and of Cascading KV Cache are compared where they are installed. bench/results/README.md documents what is written.
+and the code of Delta Attention are compared where they are installed. bench/results/README.md documents what is written.
 """
 import argparse
 import datetime

@@ -8,12 +8,11 @@ A module has NAME, available() (None, or why it cannot run here) and any of thes
     dense_decode(q, k, v)                   one query per request
     hip_prefill(q, k, v)                    hierarchical pruning with the 3K preset, and attention
     delta_prefill(q, k, v, gamma, window, sinks)    window and sinks, corrected from dense rows every gamma
-    cascade_prefill(q, k, v, chunk, slots, levels, sinks)    a cascading cache, chunk by chunk, without rotary embedding
     hip_decode(q, k, v)                     a decode step of it: {"name/stages_cached:N": call}, N from 0 to 3
 """
 import importlib
 
-MODULES = ("sdpa", "flex_attention", "flashinfer", "hip_attn", "delta_attention", "cascading_kv_cache")
+MODULES = ("sdpa", "flex_attention", "flashinfer", "hip_attn", "delta_attention")
 
 
 def load():
