@@ -367,8 +367,8 @@ def self_test():
     page, readme = performance_block([result]), readme_block([result])
     wanted = ["3.25 x", "| 20 % |", "0.50 x", "1.50 x", "2.00 ±0.5 % (300)", "2.00 ±0.5 % (310)", "50.0 ", "70.0",
               "100.0 ±0.5 % (2.50)", "1984", "without a mask", "| dense | 2.00 (300) |",
-              "| blocks of 64 | 2.00 (300), 1.00 x |", "| blocks of 64, pages of 16 | 2.00 (240), 0.80 x |", "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b",
-              "wrong output", "`merge/x`", "0.4 %",
+              "| blocks of 64 | 2.00 (300), 1.00 x |", "| blocks of 64, pages of 16 | 2.00 (240), 0.80 x |",
+              "last 32k rows", "0.200 %", "hip_attn: not here (no)", "RuntimeError: a b", "wrong output", "`merge/x`", "0.4 %",
               "| 128k, batch 1, pages of 16; alone | 15.1 ±0.2 % | - | - |",
               "| 128k, batch 1, pages of 16; a layer of 16 in one graph | 8.2 ±0.2 % | 12.2 ±0.2 % | - |",
               "| 4k, batch 1, contiguous; a layer of 16 in one graph | 7.2 ±0.2 % | 2.75 | 91 |",

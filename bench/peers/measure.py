@@ -67,7 +67,10 @@ class Flush:
         self.buffer.fill_(60)
 
 
-def seconds_in_a_row(call, repeats, lead=0.04):
+LEAD = 0.04  # seconds
+
+
+def seconds_in_a_row(call, repeats, lead=LEAD):
     """Mean of calls one after the other: for calls of milliseconds. They follow `lead` seconds of the same call: at its
     power limit a GPU's clock depends on what ran last, and a contender must not gain or lose by its neighbour."""
     begin = time.perf_counter()

@@ -17,8 +17,8 @@ def finish(row, calls, rounds, repeats, errors, refused, flops, warm_up=True):
     """Times the calls and completes a result row; `flops`: counter -> floating-point operations."""
     for call in calls.values() if warm_up else ():
         call()
-    lead = {} if warm_up else {"lead": 0.0}
-    times = measure.interleaved({name: (lambda call=call: measure.seconds_in_a_row(call, repeats, **lead))
+    lead = measure.LEAD if warm_up else 0
+    times = measure.interleaved({name: (lambda call=call: measure.seconds_in_a_row(call, repeats, lead))
                                  for name, call in calls.items()}, rounds)
     row |= {"dtype": "bf16", "rounds": rounds, "repeats": repeats, "relative_error": errors, "refused": refused,
             "contenders": {name: measure.summary(samples) for name, samples in times.items()}}
