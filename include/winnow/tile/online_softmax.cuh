@@ -37,8 +37,10 @@ WINNOW_DEVICE void softmax_scores(softmax_rows& state, float (&score)[Tiles][4],
         for (int n = 0; n < Tiles; ++n) maximum = fmaxf(maximum, fmaxf(score[n][2 * h], score[n][2 * h + 1]));
         maximum = row_maximum(maximum);
         // A row that has seen nothing yet keeps -inf; base 0 then gives 2^-inf = 0 instead of NaN.
-        float const base = maximum == minus_infinity ? 0.0f : maximum * c;
-        rescale[h] = ptx::exp2_fast(state.maximum[h] * c - base);
+        float const finite = maximum == minus_infinity ? 0.0f : maximum, base = finite * c;
+        // From the difference, so that a maximum that stays gives exactly 1: a step in which a row sees nothing leaves its
+        // bits alone.
+        rescale[h] = ptx::exp2_fast((state.maximum[h] - finite) * c);
         state.maximum[h] = maximum;
         step_sum[h] = 0.0f;
         WINNOW_UNROLL
