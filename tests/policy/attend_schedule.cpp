@@ -216,6 +216,31 @@ TEST_CASE("attend_schedule: Hopper's tiles, and who keeps to the portable path",
     }
 }
 
+TEST_CASE("attend_schedule: tiles of 192 rows where blocks have several, and only of head_dim 64 and Hopper",
+          "[policy]") {
+    auto const rows_of = [](batch_shape const& shape, attend_target const& target = {.path = attend_path::sm90},
+                            attention_window window = {}) {
+        return attend_schedule_of(shape, block_selection{}, window, 0, target).rows;
+    };
+    batch_shape const shape{1, 32, 8, 64, 8192, 8192};
+    attend_schedule const dense = attend_schedule_of(shape, block_selection{}, {}, 0, {.path = attend_path::sm90});
+    CHECK(dense.rows == attend_rows::wide);
+    CHECK(dense.tile_tokens == 192);
+    CHECK(dense.tile_heads == 1);
+    CHECK(dense.query_tiles == 43);
+    CHECK(rows_of({1, 32, 8, 64, 4096, 4096}) == attend_rows::large);  // too few tiles
+    CHECK(rows_of({2, 32, 8, 64, 4096, 4096}) == attend_rows::wide);
+    CHECK(rows_of({32, 32, 8, 64, 512, 512}) == attend_rows::large);  // the third tile would be two thirds empty
+    CHECK(rows_of({1, 32, 8, 128, 8192, 8192}) == attend_rows::large);
+    CHECK(rows_of({1, 32, 8, 256, 8192, 8192}) == attend_rows::large);
+    CHECK(rows_of(shape, {.path = attend_path::sm80}) == attend_rows::large);
+    CHECK(rows_of(shape, {.path = attend_path::sm90, .loader = key_loader::rows}) == attend_rows::large);
+    CHECK(rows_of(shape, {.path = attend_path::sm90, .multiprocessors = 1000}) == attend_rows::large);
+    CHECK(rows_of(shape, {.path = attend_path::sm90}, {.sinks = 0, .recent = 4096}) == attend_rows::large);
+    CHECK(attend_schedule_of(shape, selection_of(1, 256, 8, 128), {}, 0, {.path = attend_path::sm90}).rows ==
+          attend_rows::large);
+}
+
 TEST_CASE("attend_schedule: random problems on Hopper fit their tiles and never cross a query block", "[policy]") {
     testing::random_source random(9);
     int wrong = 0;

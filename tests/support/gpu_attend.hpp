@@ -256,7 +256,7 @@ inline attend_sample draw_sample(std::int32_t head_dim, std::uint64_t seed, std:
 /// Hopper every loader.
 template <class T>
 void check_samples(std::int32_t head_dim, std::int32_t count, bool small = false) {
-    std::vector<int> met(3, 0), loaders(3, 0);
+    std::vector<int> met(4, 0), loaders(3, 0);
     for (std::int32_t i = 0; i < count; ++i) {
         attend_sample const s = draw_sample(head_dim, small ? 7 : 1, i, small);
         INFO("sample " << i << ", " << describe(s));

@@ -1,7 +1,8 @@
 // Attention for Hopper (sm_90a): one warpgroup copies keys and values by TMA, the others multiply by wgmma; persistent.
 //
 // Two multiplying warpgroups share a block, so one's softmax hides behind the other's products. With 128 rows each has 64
-// of them and both read every step; with 64 rows they take steps in turn and add their results at the end.
+// of them and both read every step (with 192 there are three); with 64 rows they take steps in turn and add their results
+// at the end.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,10 @@ WINNOW_DEVICE void init_barriers(hopper_storage<T, HeadDim, Rows>& s) {
         ptx::barrier_init(&s.task_full[i], 1);
         ptx::barrier_init(&s.task_empty[i], 4 * tile.warpgroups() + 3);  // all warps but the one that draws
     }
-    ptx::barrier_init(&s.query_full, 1);
-    ptx::barrier_init(&s.query_empty, 4 * tile.warpgroups());
+    for (int i = 0; i < tile.query_stages(); ++i) {
+        ptx::barrier_init(&s.query_full[i], 1);
+        ptx::barrier_init(&s.query_empty[i], 4 * tile.warpgroups());
+    }
     for (int i = 0; i < tile.key_stages; ++i) {
         ptx::barrier_init(&s.key_full[i],
                           Loader == key_loader::rows ? warps + 31
@@ -90,17 +93,19 @@ template <class T, int HeadDim, attend_rows Rows>
 WINNOW_DEVICE void copy_queries(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments<T> const& a, attend_work const& w,
                                 std::uint32_t t) {
     constexpr hopper_tile tile = hopper_tile_of({HeadDim, Rows});
-    ptx::barrier_wait(&s.query_empty, (t & 1) ^ 1);
+    typename hopper_storage<T, HeadDim, Rows>::query_ring const at{t};
+    std::uint64_t* const full = &s.query_full[at.stage()];
+    ptx::barrier_wait(&s.query_empty[at.stage()], at.free_parity());
     if (threadIdx.x % 32 == 0) {
-        ptx::barrier_arrive_expect(&s.query_full, tile.warpgroups() * 64 * HeadDim * sizeof(T));
+        ptx::barrier_arrive_expect(full, tile.warpgroups() * 64 * HeadDim * sizeof(T));
 #pragma unroll 1
         for (int i = 0; i < tile.warpgroups() * (HeadDim / panel_channels); ++i) {
             int const group = i % tile.warpgroups(), panel = i / tile.warpgroups();
             std::int32_t const first_row = group * hopper_query_rows % tile.rows;
-            ptx::copy_box(ptx::shared_address(s.query[group]) + panel_offset<64>(0, 8 * panel), a.queries,
+            ptx::copy_box(ptx::shared_address(s.query[at.stage()][group]) + panel_offset<64>(0, 8 * panel), a.queries,
                           panel * panel_channels, w.first_head,
                           w.request.first_row + w.rows.first + a.attend.tile_heads.quotient(first_row), w.request.outer,
-                          &s.query_full);
+                          full);
         }
     }
     __syncwarp();
@@ -337,7 +342,7 @@ WINNOW_DEVICE void consume(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         if (t > 0) {
             if constexpr (rows_type::in_turn) {
                 writes = rows.exchange();
-            } else if constexpr (!rows_type::in_registers) {
+            } else if constexpr (rows_type::in_results) {
                 rows.synchronize();  // results take the queries' place, which all scores have read now
             }
         }
@@ -354,12 +359,13 @@ WINNOW_DEVICE void consume(hopper_storage<T, HeadDim, Rows>& s, hopper_arguments
         }
         // The shuffle tells the compiler that the number is the same for all, and with it every descriptor.
         std::uint32_t const end = first + __shfl_sync(~0u, larger(task.steps.end - task.steps.begin, 0), 0);
-        if constexpr (!rows_type::in_registers) finish();  // head_dim 256 has no registers to put it off with
+        if constexpr (rows_type::in_results) finish();  // head_dim 256 has no registers to put it off with
         rows.begin(task.work, t);
         rows.attend(first, end, [&] {
-            if constexpr (rows_type::in_registers) finish();
+            if constexpr (!rows_type::in_results) finish();
             rows.note_limits(task.work);
         });
+        rows.end(t);
         first = end;
     }
     ptx::store_wait();  // shared memory lives as long as the block does

@@ -43,7 +43,7 @@ status launch_hopper(attend_arguments<T> const& arguments, attend_plan const& pl
                           tiles * schedule.splits * plan.shape.batch,
                           fast_divider(tiles),
                           fast_divider(schedule.splits),
-                          tile.query == query_place::registers && schedule.anchor_gap == 1 &&
+                          tile.query != query_place::results && schedule.anchor_gap == 1 &&
                               hopper_query_rows % schedule.tile_heads == 0 &&
                               bulk_addressable(arguments.params.queries),
                           hopper_output_rows % schedule.tile_heads == 0 && bulk_addressable(arguments.params.output)};
@@ -127,7 +127,9 @@ status launch_tiles(attend_arguments<T> const& arguments, attend_plan const& pla
             case key_loader::boxes:
                 return launch_hopper<Problem, key_loader::boxes>(arguments, plan, scratch, stream);
             case key_loader::rows:
-                return launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
+                if constexpr (Problem.rows != attend_rows::wide)  // its copying warps have too few registers
+                    return launch_hopper<Problem, key_loader::rows>(arguments, plan, scratch, stream);
+                break;
             }
         }
     }
@@ -192,6 +194,10 @@ status launch(attend_params<T> const& p, attend_plan const& plan, workspace scra
         return launch<attend_problem{HeadDim, attend_rows::medium}>(p, plan, scratch, stream, context, correction);
     case attend_rows::large:
         return launch<attend_problem{HeadDim, attend_rows::large}>(p, plan, scratch, stream, context, correction);
+    case attend_rows::wide:
+        if constexpr (rows_of_class(attend_path::sm90, {HeadDim, attend_rows::wide}) > 0)
+            return launch<attend_problem{HeadDim, attend_rows::wide}>(p, plan, scratch, stream, context, correction);
+        break;
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }

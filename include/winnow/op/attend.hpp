@@ -169,7 +169,8 @@ constexpr attend_target attend_target_of(attend_params<T> const& p, device_info 
             atoms   ? key_loader::atoms
             : boxes ? key_loader::boxes
                     : key_loader::rows,
-            device.shared_memory_per_block, turned ? key_rotation::streaming : key_rotation::none};
+            device.shared_memory_per_block, device.multiprocessors,
+            turned ? key_rotation::streaming : key_rotation::none};
 }
 
 /// Checks that a schedule's tiles can be numbered, and gives the counter from which blocks draw them its place.

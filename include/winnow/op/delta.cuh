@@ -27,6 +27,8 @@ status launch_anchors(attend_params<T> const& p, attend_plan const& plan, anchor
         return launch_tiles<attend_problem{HeadDim, attend_rows::medium}>(arguments, plan, scratch, stream);
     case attend_rows::large:
         return launch_tiles<attend_problem{HeadDim, attend_rows::large}>(arguments, plan, scratch, stream);
+    case attend_rows::wide:  // not for anchors
+        break;
     }
     return fail(errc::wrong_plan, "plan.schedule.rows", "no such instance", static_cast<int>(plan.schedule.rows));
 }

@@ -43,11 +43,13 @@ struct attend_target {
     attend_path path = attend_path::sm80;  ///< sm90 where the device allows it
     key_loader loader = key_loader::boxes;
     std::int32_t shared_bytes = device_info{}.shared_memory_per_block;
+    std::int32_t multiprocessors = device_info{}.multiprocessors;
     key_rotation rotation = key_rotation::none;  ///< streaming: path sm80
 };
 
 /// Query rows that a class has on a path; 0 where the path has no such tile.
 WINNOW_HOST_DEVICE constexpr std::int32_t rows_of_class(attend_path path, attend_problem p) {
+    if (p.rows == attend_rows::wide) return path == attend_path::sm90 && p.head_dim == 64 ? hopper_tile_of(p).rows : 0;
     if (path == attend_path::sm90) return p.rows == attend_rows::decode ? 0 : hopper_tile_of(p).rows;
     return p.rows == attend_rows::large && p.head_dim > 128 ? 0 : attend_tile_of(p).rows;
 }
@@ -84,6 +86,19 @@ WINNOW_HOST_DEVICE constexpr tile_rows anchors_of_tile(std::int32_t index, std::
         last = smaller(last, anchors.before(covered.end));
     }
     return {first, larger(last - first, 0)};
+}
+
+/// True if tiles of 192 rows are faster than those of 128: where blocks draw several each, and rounding up to whole tiles
+/// costs few rows. Rows that see all earlier keys take the same steps in either, so their bits do not depend on the choice;
+/// with a window they would, and a taller tile would read more keys than its rows see.
+WINNOW_HOST_DEVICE constexpr bool wide_tiles_pay(batch_shape const& shape, attend_schedule const& s,
+                                                 attention_window window, attend_target const& target) {
+    std::int32_t const wide = rows_of_class(s.path, {shape.head_dim, attend_rows::wide});
+    if (wide == 0 || s.loader == key_loader::rows || window.recent != whole_context) return false;
+    std::int64_t const rows = s.max_rows, large = rows_of_class(s.path, {shape.head_dim, attend_rows::large});
+    constexpr std::int64_t tiles_each = 6;  // of a multiprocessor
+    return round_up(rows, std::int64_t{wide}) * 100 <= round_up(rows, large) * 105 &&
+           ceil_div(rows, std::int64_t{wide}) * shape.heads * shape.batch >= tiles_each * target.multiprocessors;
 }
 
 /// Row class, packing and splits for a problem; `selection` may be empty. `tail` > 0: only so many last rows are
@@ -127,6 +142,8 @@ constexpr attend_schedule attend_schedule_of(batch_shape const& shape, basic_sel
     } else if (shared_rows <= 64 || rows_of_class(s.path, {shape.head_dim, attend_rows::large}) == 0 ||
                pack(attend_rows::large) < 80) {
         pack(attend_rows::medium);
+    } else if (!listed && wide_tiles_pay(shape, s, window, target)) {
+        pack(attend_rows::wide);
     }
     s.query_tiles = listed ? query_blocks_of(max_rows, s.tile_tokens) : ceil_div(max_rows, s.tile_tokens);
 

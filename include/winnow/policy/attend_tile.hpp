@@ -15,7 +15,8 @@ inline constexpr std::int32_t granule_keys = 8;
 enum class attend_rows : std::int32_t {
     decode,  ///< 16 rows
     medium,  ///< 64 rows
-    large    ///< 128 rows
+    large,   ///< 128 rows
+    wide     ///< 192 rows, of head_dim 64 on path sm90
 };
 
 /// Which kernels a launch runs.
@@ -66,6 +67,8 @@ WINNOW_HOST_DEVICE constexpr attend_tile attend_tile_of(attend_problem p, std::i
         return p.head_dim == 64    ? attend_tile{128, 128, 4, 1, 2}
                : p.head_dim == 128 ? attend_tile{128, 64, 4, 1, 2}
                                    : attend_tile{64, 64, 4, 1, 2};
+    case attend_rows::wide:
+        break;
     }
     return {};
 }
@@ -99,7 +102,8 @@ enum class key_loader : std::int32_t {
 /// Where the Hopper kernel keeps its queries.
 enum class query_place : std::int32_t {
     registers,  ///< loaded once a tile; fewer shared-memory reads per product, +2 to 3 points of the tensor rate
-    shared      ///< where registers are needed for the output (head_dim 256)
+    shared,     ///< where registers are short; the next tile's come to a second place meanwhile
+    results     ///< the same in one place, which finished rows pass through too: tiles of head_dim 256 fill the memory
 };
 
 /// Shape of the Hopper kernel's tile: warpgroups of 64 rows that multiply, and one more that copies.
@@ -116,17 +120,23 @@ struct hopper_tile {
 
     WINNOW_HOST_DEVICE constexpr std::int32_t warpgroups() const { return row_warpgroups * key_warpgroups; }
     WINNOW_HOST_DEVICE constexpr std::int32_t threads() const { return 128 * (1 + warpgroups()); }
+    /// Tiles whose queries have room at a time.
+    WINNOW_HOST_DEVICE constexpr std::int32_t query_stages() const { return query == query_place::shared ? 2 : 1; }
 };
 
 /// Tile for a problem of 64 rows or more. Scores, probabilities, output and queries take 192 registers at head_dim 128;
 /// at 256 the output alone takes 128, and steps of 80 keys are what shared memory holds twice. Of the five places for keys
 /// or values at head_dim 128 values have three: a step's scores are done before its softmax, so that its keys make room
-/// long before its values do.
+/// long before its values do. At head_dim 64 2^x takes as long as the products: a third warpgroup works where two leave
+/// both idle, and scores, probabilities and output are as many registers as three have room for.
 WINNOW_HOST_DEVICE constexpr hopper_tile hopper_tile_of(attend_problem p) {
     hopper_tile t{128, 128, 2, 3, 2, 1, query_place::registers, 56, 224};
-    if (p.rows != attend_rows::large) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2, t.value_stages = 2;
+    if (p.rows == attend_rows::medium) t.rows = 64, t.row_warpgroups = 1, t.key_warpgroups = 2, t.value_stages = 2;
     if (p.head_dim == 64) t.key_stages = t.value_stages = 4;
-    if (p.head_dim == 256) t.keys = 80, t.value_stages = 2, t.query = query_place::shared;
+    if (p.head_dim == 256) t.keys = 80, t.value_stages = 2, t.query = query_place::results;
+    if (p.rows == attend_rows::wide)
+        t.rows = 192, t.row_warpgroups = 3, t.query = query_place::shared, t.producer_registers = 32,
+        t.consumer_registers = 160;
     return t;
 }
 

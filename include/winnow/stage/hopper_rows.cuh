@@ -30,11 +30,13 @@ struct hopper_rows {
     using value_ring = typename storage::value_ring;
     static constexpr hopper_tile tile = storage::tile;
     using layout = key_tile<tile.keys, HeadDim, Order>;
+    using query_ring = typename storage::query_ring;
     using query_layout = key_tile<64, HeadDim, atom_order::panels>;
     static constexpr int score_tiles = tile.keys / 8, key_steps = tile.keys / 16, channel_steps = HeadDim / 16;
     static constexpr int parts = HeadDim > 128 ? 2 : 1;  ///< a product is at most 128 channels wide here
     static constexpr int part_tiles = HeadDim / 8 / parts;
     static constexpr bool in_registers = tile.query == query_place::registers;
+    static constexpr bool in_results = tile.query == query_place::results;
     static constexpr bool in_turn = tile.key_warpgroups > 1;
     static constexpr std::uint32_t stage_step = tile.keys * HeadDim * 2 / 16;  ///< of a descriptor
 
@@ -52,7 +54,7 @@ struct hopper_rows {
     WINNOW_DEVICE hopper_rows(storage& shared, hopper_arguments<T> const& all)
         : s(shared), arguments(all), a(all.attend), group(__shfl_sync(~0u, threadIdx.x / 128, 0) - 1),
           c(a.params.soft_cap > 0.0f ? log2_e : a.params.scale * log2_e),
-          queries(query_layout::key_descriptor(ptx::shared_address(s.query[group]))),
+          queries(query_layout::key_descriptor(ptx::shared_address(s.query[0][group]))),
           keys(layout::key_descriptor(ptx::shared_address(s.key[0]))),
           values(layout::value_descriptor(ptx::shared_address(s.value[0]))) {}
 
@@ -66,11 +68,11 @@ struct hopper_rows {
 
     /// Copies a task's queries where they do not come by TMA, each warp its own 16 rows. Rows that do not exist become
     /// zeros.
-    WINNOW_DEVICE void load_queries(attend_work const& w) {
+    WINNOW_DEVICE void load_queries(attend_work const& w, query_ring at) {
         place const me;
-        if constexpr (!in_registers) ready_results();
+        if constexpr (in_results) ready_results();
         constexpr int chunks = HeadDim / 8;
-        std::uint32_t const target = ptx::shared_address(s.query[me.thread / 128]);
+        std::uint32_t const target = ptx::shared_address(s.query[at.stage()][me.thread / 128]);
         tensor_view<T const, 4> const& q = a.params.queries;
         T const* const base = q.data + q.offset(w.request.outer, w.request.first_row, w.first_head);
 #pragma unroll 2
@@ -89,24 +91,28 @@ struct hopper_rows {
     /// Begins task `t`: takes the queries once they are there.
     WINNOW_DEVICE void begin(attend_work const& w, std::uint32_t t) {
         place const me;
-        if constexpr (in_registers) {
-            if (arguments.boxes_in) {
-                ptx::barrier_wait(&s.query_full, t & 1);
-            } else {
-                load_queries(w);
+        query_ring const at{t};
+        if (!in_results && arguments.boxes_in) {
+            ptx::barrier_wait(&s.query_full[at.stage()], at.parity());
+        } else {
+            // Who writes to a second place has met the others after the products that read it.
+            load_queries(w, at);
+            if constexpr (!in_registers) {
+                ptx::async_proxy_fence();
+                synchronize();
             }
-            std::uint32_t const query_tile = ptx::shared_address(s.query[me.thread / 128]);
+        }
+        if constexpr (in_registers) {
+            std::uint32_t const query_tile = ptx::shared_address(s.query[0][me.thread / 128]);
             WINNOW_UNROLL
             for (int k = 0; k < channel_steps; ++k)
                 ptx::load_matrices(query[k],
                                    query_tile + panel_offset<64>(16 * me.warp + me.lane % 16, 2 * k + me.lane / 16));
             ptx::pin(query);
             __syncwarp();
-            release(&s.query_empty);
-        } else {
-            load_queries(w);
-            ptx::async_proxy_fence();
-            synchronize();
+            release(&s.query_empty[0]);
+        } else if constexpr (tile.query == query_place::shared) {
+            queries = query_layout::key_descriptor(ptx::shared_address(s.query[at.stage()][group]));
         }
         state = {};
         sum[0] = sum[1] = 0.0f;
@@ -115,6 +121,11 @@ struct hopper_rows {
         for (int d = 0; d < part_tiles; ++d) WINNOW_UNROLL
         for (int e = 0; e < 4; ++e) output[part][d][e] = 0.0f;
         pin_output();
+    }
+
+    /// Ends task `t`: hands queries back that products have read where they lie.
+    WINNOW_DEVICE void end(std::uint32_t t) {
+        if constexpr (tile.query == query_place::shared) release(&s.query_empty[query_ring{t}.stage()]);
     }
 
     /// Notes what each row sees; each warp for its own.

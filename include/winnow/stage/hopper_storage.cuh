@@ -72,7 +72,7 @@ struct hopper_output<T, 0> {};
 /// Elements of it: every warpgroup's rows.
 WINNOW_HOST_DEVICE constexpr int output_elements(attend_problem p) {
     hopper_tile const tile = hopper_tile_of(p);
-    return tile.query == query_place::shared ? 0 : tile.warpgroups() * 64 * p.head_dim;
+    return tile.query == query_place::results ? 0 : tile.warpgroups() * 64 * p.head_dim;
 }
 
 /// Shared memory of one block. `full` barriers end a phase when a slot holds its item, `empty` ones when it is free.
@@ -85,33 +85,34 @@ struct hopper_storage : hopper_output<T, output_elements({HeadDim, Rows})> {
     /// task, by others that have met those in hopper_rows::exchange. The number of stages does not matter.
     static constexpr int steps = tile.key_stages + tile.key_warpgroups;
 
-    alignas(1024) T query[tile.warpgroups()][64 * HeadDim];
+    alignas(1024) T query[tile.query_stages()][tile.warpgroups()][64 * HeadDim];
     alignas(1024) T key[tile.key_stages][tile.keys * HeadDim];
     alignas(1024) T value[tile.value_stages][tile.keys * HeadDim];
     hopper_task task[tasks];
     hopper_step<tile.keys> step[steps];
     row_limits limits[tile.warpgroups()][64];  ///< the second warpgroup's later: see hopper_rows::exchange
     std::uint64_t task_full[tasks], task_empty[tasks];
-    std::uint64_t query_full, query_empty;  ///< where queries come by TMA
+    std::uint64_t query_full[tile.query_stages()], query_empty[tile.query_stages()];  ///< where queries come by TMA
     std::uint64_t key_full[tile.key_stages], key_empty[tile.key_stages];
     std::uint64_t value_full[tile.value_stages], value_empty[tile.value_stages];
 
-    /// Room for the fp32 results of 64 rows, or for both warpgroups' finished rows; queries are not touched meanwhile.
+    /// Room for the fp32 results of 64 rows, or for all warpgroups' finished rows; queries are not touched meanwhile.
     WINNOW_DEVICE T* results() {
-        if constexpr (tile.query == query_place::shared) {
-            return query[0];
+        if constexpr (tile.query == query_place::results) {
+            return query[0][0];
         } else {
             return this->output;
         }
     }
 
+    using query_ring = ring_position<tile.query_stages()>;
     using key_ring = ring_position<tile.key_stages>;
     using value_ring = ring_position<tile.value_stages>;
     using task_ring = ring_position<tasks>;
     using step_ring = ring_position<steps>;
 };
 
-/// Named barriers; 0 is __syncthreads.
-enum class hopper_barrier : int { warpgroup = 1, exchange = 3 };
+/// Named barriers; 0 is __syncthreads. `warpgroup` is the first of three.
+enum class hopper_barrier : int { warpgroup = 1, exchange = 4 };
 
 }  // namespace winnow

@@ -9,6 +9,8 @@ attend_sm90<fp16, 64, attend_rows::medium, key_loader::boxes>(hopper_arguments<f
 template __global__ void
 attend_sm90<fp16, 64, attend_rows::large, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
+attend_sm90<fp16, 64, attend_rows::wide, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
+template __global__ void
 attend_sm90<fp16, 128, attend_rows::medium, key_loader::atoms>(hopper_arguments<fp16> const __grid_constant__);
 template __global__ void
 attend_sm90<fp16, 128, attend_rows::medium, key_loader::boxes>(hopper_arguments<fp16> const __grid_constant__);
